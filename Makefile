@@ -1,0 +1,73 @@
+# `make dev` runs Fairway on this machine; `make test` checks everything that needs no cluster.
+
+PYTHON ?= python3
+BIN := .venv/bin
+INSTALLED := .venv/.installed
+CLUSTER ?= local
+BENCH ?=
+
+.DEFAULT_GOAL := help
+
+.PHONY: help
+help: ## Show the targets.
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | column -t -s '|' 2>/dev/null \
+		|| sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1  \2/p' $(MAKEFILE_LIST)
+
+$(INSTALLED): requirements/constraints.txt pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "Fairway needs Python 3.11 or newer; name one with: make PYTHON=/path/to/python3"; exit 1; }
+	@$(PYTHON) -m venv .venv || \
+		{ echo "python3 cannot make a virtual environment; on Debian: apt-get install python3-venv"; exit 1; }
+	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements/constraints.txt
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@touch $@
+
+.PHONY: install
+install: $(INSTALLED) ## Make .venv and install into it.
+
+.PHONY: dev
+dev: $(INSTALLED) ## Serve examples/quickstart on this machine.
+	$(BIN)/fairway dev -f examples/quickstart
+
+.PHONY: test
+test: $(INSTALLED) ## Everything that needs no cluster: lint, types, contracts, generated files, tests.
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/python tests/generated.py --check
+	$(BIN)/pytest
+
+.PHONY: cluster
+cluster: $(INSTALLED) ## Start a real cluster (CLUSTER=local|kind|existing).
+	CLUSTER=$(CLUSTER) $(BIN)/python e2e/run.py up
+
+.PHONY: e2e
+e2e: $(INSTALLED) ## Chart checks, image, helm install and the end-to-end suite on a real cluster.
+	CLUSTER=$(CLUSTER) $(BIN)/python e2e/run.py test
+
+.PHONY: cluster-down
+cluster-down: $(INSTALLED) ## Stop the cluster and leave nothing behind.
+	CLUSTER=$(CLUSTER) $(BIN)/python e2e/run.py down
+
+.PHONY: image
+image: $(INSTALLED) ## Build the container image.
+	$(BIN)/python e2e/run.py image
+
+.PHONY: bench
+bench: $(INSTALLED) ## Measure Fairway beside its peers; options in BENCH="...".
+	$(BIN)/python bench/run.py $(BENCH)
+
+.PHONY: docs
+docs: $(INSTALLED) ## Write the generated files: CRD, values schema, settings and metrics reference.
+	$(BIN)/python tests/generated.py
+
+.PHONY: format
+format: $(INSTALLED) ## Format the code.
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+.PHONY: lock
+lock: ## Pin the dependencies again, with hashes (needs uv).
+	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header \
+		--extra dev --extra operator --extra dataplane pyproject.toml -o requirements/constraints.txt
