@@ -56,7 +56,7 @@ image: $(INSTALLED) ## Build the container image.
 
 .PHONY: bench
 bench: $(INSTALLED) ## Measure Fairway beside its peers; options in BENCH="...".
-	$(BIN)/python bench/run.py $(BENCH)
+	$(BIN)/python -m bench.run $(BENCH)
 
 .PHONY: docs
 docs: $(INSTALLED) ## Write the generated files: CRD, values schema, settings and metrics reference.
