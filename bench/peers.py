@@ -182,7 +182,7 @@ def haproxy(setting: Setting) -> Sequence[str]:
         f"""
 global
   nbthread 1
-  maxconn 16384
+  maxconn 4096
 defaults
   mode http
   timeout client 60s
@@ -198,7 +198,7 @@ backend backend
   server s 127.0.0.1:{setting.backend_port}
 """
     )
-    return (setting.programs["haproxy"], "-db", "-q", "-f", str(setting.folder / "haproxy.cfg"))
+    return (setting.programs["haproxy"], "-db", "-f", str(setting.folder / "haproxy.cfg"))
 
 
 def envoy(setting: Setting) -> Sequence[str]:
@@ -298,7 +298,11 @@ http {{
   server {{
     listen 127.0.0.1:{port} backlog=4096; root {files};
     location = /128 {{ return 200 "{"x" * 128}"; }}
-    location = /upload {{ return 200 "ok"; }}
+    location = /ok {{ return 200 "ok"; }}
+    # Unlike `return`, a proxied request is read to its end.
+    location = /upload {{
+      proxy_pass http://127.0.0.1:{port}/ok; proxy_method GET; proxy_set_body "";
+    }}
   }}
 }}
 """
