@@ -1,0 +1,1 @@
+"""The side of the backends: who is chosen, who is connected, who speaks."""
