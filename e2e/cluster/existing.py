@@ -1,0 +1,73 @@
+"""A cluster that is there already: the current context of the caller's kubeconfig."""
+
+import json
+import os
+import shutil
+import subprocess
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from e2e.cluster import programs
+from e2e.cluster.faults import FaultError, MissingError
+from e2e.cluster.kubernetes import path_with
+
+
+class ExistingKubernetes:
+    """
+    Somebody's cluster; the suite makes and removes its own namespaces in it.
+
+    ``IMAGE`` names an image that its nodes can pull or already have, and
+    ``NODE_ADDRESS`` an address for NodePorts where the nodes' own cannot be
+    reached.
+    """
+
+    def up(self) -> None:
+        """Check that it answers. Raises FaultError."""
+        if shutil.which("kubectl") is None:
+            raise MissingError("kubectl is not on PATH")
+        done = self._kubectl("version", "--output=json")
+        print(f"using the cluster with version {done['serverVersion']['gitVersion']}", flush=True)
+
+    def down(self) -> None:
+        """Leave it as it is."""
+
+    def load_image(self, archive: Path, name: str) -> None:
+        """Refuse: only its owner knows how an image gets in."""
+        raise FaultError(
+            f"{name} cannot be loaded into a cluster that is not ours",
+            "push it where the nodes can pull it, and write IMAGE=name",
+        )
+
+    def node_address(self) -> str:
+        """Return ``NODE_ADDRESS``, or an address of the first node."""
+        given = os.environ.get("NODE_ADDRESS")
+        if given:
+            return given
+        nodes = self._kubectl("get", "nodes", "--output=json")["items"]
+        addresses = {entry["type"]: entry["address"] for entry in nodes[0]["status"]["addresses"]}
+        return str(addresses.get("ExternalIP") or addresses["InternalIP"])
+
+    def command(self, arguments: Sequence[str | Path]) -> list[str]:
+        """Return the command as it is."""
+        return [str(argument) for argument in arguments]
+
+    def environment(self) -> Mapping[str, str]:
+        """Return a ``PATH`` with helm, which is built when it is missing."""
+        return {"PATH": path_with(*helm_folder())}
+
+    def diagnosis(self) -> str:
+        """Return nothing: its components are not ours to read."""
+        return ""
+
+    def _kubectl(self, *arguments: str) -> dict[str, list[dict[str, dict[str, list[dict[str, str]]]]]]:
+        done = subprocess.run(
+            ("kubectl", *arguments), capture_output=True, text=True, check=False
+        )
+        if done.returncode != 0:
+            raise FaultError(f"kubectl {' '.join(arguments)}: {done.stderr.strip()}")
+        return json.loads(done.stdout)
+
+
+def helm_folder() -> tuple[Path, ...]:
+    """Return the folder of the helm to use, empty when there is one on PATH."""
+    return () if shutil.which("helm") else (programs.build(programs.TOOLS),)
