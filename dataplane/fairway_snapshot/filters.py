@@ -7,19 +7,19 @@ whole snapshot: serving a route without one of its filters could open what the
 filter was there to close.
 """
 
-from typing import TypeAlias
+from typing import Final, TypeAlias, get_args
 
-import msgspec
+from fairway_snapshot.record import Record
 
 
-class StripPrefix(msgspec.Struct, frozen=True, kw_only=True, tag="strip-prefix"):
+class StripPrefix(Record, frozen=True, kw_only=True, tag="strip-prefix"):
     """Remove a leading path prefix, whole segments only; a path without it is left alone."""
 
     prefix: str
     """Absolute, without a trailing slash."""
 
 
-class RewritePath(msgspec.Struct, frozen=True, kw_only=True, tag="rewrite-path"):
+class RewritePath(Record, frozen=True, kw_only=True, tag="rewrite-path"):
     """
     Replace the path, as HTTPRoute's ``URLRewrite`` does.
 
@@ -31,13 +31,13 @@ class RewritePath(msgspec.Struct, frozen=True, kw_only=True, tag="rewrite-path")
     prefix: str | None = None
 
 
-class RewriteHost(msgspec.Struct, frozen=True, kw_only=True, tag="rewrite-host"):
+class RewriteHost(Record, frozen=True, kw_only=True, tag="rewrite-host"):
     """Send this ``Host`` to the backend."""
 
     host: str
 
 
-class Redirect(msgspec.Struct, frozen=True, kw_only=True, tag="redirect", omit_defaults=True):
+class Redirect(Record, frozen=True, kw_only=True, tag="redirect"):
     """
     Answer with a redirect; what is None stays as the request had it.
 
@@ -53,7 +53,7 @@ class Redirect(msgspec.Struct, frozen=True, kw_only=True, tag="redirect", omit_d
     prefix: str | None = None
 
 
-class HttpsRedirect(msgspec.Struct, frozen=True, kw_only=True, tag="https-redirect"):
+class HttpsRedirect(Record, frozen=True, kw_only=True, tag="https-redirect"):
     """Answer a request that came without TLS with a redirect to ``https``."""
 
     status: int = 308
@@ -61,16 +61,14 @@ class HttpsRedirect(msgspec.Struct, frozen=True, kw_only=True, tag="https-redire
     """Port in the location; 443 is left out."""
 
 
-class Header(msgspec.Struct, frozen=True, kw_only=True):
+class Header(Record, frozen=True, kw_only=True):
     """One header line; the name is lower case."""
 
     name: str
     value: str
 
 
-class RequestHeaders(
-    msgspec.Struct, frozen=True, kw_only=True, tag="request-headers", omit_defaults=True
-):
+class RequestHeaders(Record, frozen=True, kw_only=True, tag="request-headers"):
     """Change the headers that the backend sees: remove, then set, then add."""
 
     set: tuple[Header, ...] = ()
@@ -78,9 +76,7 @@ class RequestHeaders(
     remove: tuple[str, ...] = ()
 
 
-class ResponseHeaders(
-    msgspec.Struct, frozen=True, kw_only=True, tag="response-headers", omit_defaults=True
-):
+class ResponseHeaders(Record, frozen=True, kw_only=True, tag="response-headers"):
     """Change the headers that the client sees: remove, then set, then add."""
 
     set: tuple[Header, ...] = ()
@@ -88,9 +84,7 @@ class ResponseHeaders(
     remove: tuple[str, ...] = ()
 
 
-class DirectResponse(
-    msgspec.Struct, frozen=True, kw_only=True, tag="direct-response", omit_defaults=True
-):
+class DirectResponse(Record, frozen=True, kw_only=True, tag="direct-response"):
     """Answer without a backend."""
 
     status: int
@@ -109,3 +103,16 @@ FilterSpec: TypeAlias = (
     | DirectResponse
 )
 """Every filter there is. Its tags are the vocabulary that a subscriber declares."""
+
+
+def filter_name(spec: FilterSpec) -> str:
+    """Return the tag of a filter: its name on the wire and in metrics."""
+    return _NAMES[type(spec)]
+
+
+_NAMES: Final[dict[type[FilterSpec], str]] = {
+    kind: kind.__struct_config__.tag for kind in get_args(FilterSpec)
+}
+
+FILTER_NAMES: Final = tuple(sorted(_NAMES.values()))
+"""The filters that this version can read."""

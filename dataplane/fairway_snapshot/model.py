@@ -11,9 +11,8 @@ person needs (where a route came from) stays with the compiler.
 from enum import StrEnum
 from typing import NewType, TypeAlias
 
-import msgspec
-
 from fairway_snapshot.filters import FilterSpec
+from fairway_snapshot.record import Record
 from fairway_snapshot.secret import SecretBytes
 
 HostPattern = NewType("HostPattern", str)
@@ -47,7 +46,7 @@ class PathKind(StrEnum):
     REGEX = "RegularExpression"
 
 
-class PathMatch(msgspec.Struct, frozen=True, kw_only=True):
+class PathMatch(Record, frozen=True, kw_only=True):
     """
     A path and how to compare it.
 
@@ -68,7 +67,7 @@ class ValueKind(StrEnum):
     PRESENT = "Present"
 
 
-class ValueMatch(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class ValueMatch(Record, frozen=True, kw_only=True):
     """A named value and how to compare it; header names are lower case."""
 
     name: str
@@ -76,7 +75,7 @@ class ValueMatch(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     value: str = ""
 
 
-class RouteMatch(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class RouteMatch(Record, frozen=True, kw_only=True):
     """All conditions of one way in; every one must hold."""
 
     path: PathMatch
@@ -85,7 +84,7 @@ class RouteMatch(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     query: tuple[ValueMatch, ...] = ()
 
 
-class Timeouts(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class Timeouts(Record, frozen=True, kw_only=True):
     """Limits in seconds; None takes the data plane's setting, 0 means no limit."""
 
     request: float | None = None
@@ -97,7 +96,7 @@ class Timeouts(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Between two reads of a response body, and of an idle tunnel."""
 
 
-class Retry(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class Retry(Record, frozen=True, kw_only=True):
     """When another endpoint is tried; without codes only failures before any response byte."""
 
     attempts: int = 1
@@ -107,14 +106,14 @@ class Retry(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Seconds; None takes ``Timeouts.backend_request``."""
 
 
-class WeightedBackend(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class WeightedBackend(Record, frozen=True, kw_only=True):
     """A share of a route's requests; the share is weight by the sum of weights."""
 
     backend: BackendId
     weight: int = 1
 
 
-class Route(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class Route(Record, frozen=True, kw_only=True):
     """
     One way in.
 
@@ -134,7 +133,7 @@ class Route(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """None takes the data plane's setting."""
 
 
-class VirtualHost(msgspec.Struct, frozen=True, kw_only=True):
+class VirtualHost(Record, frozen=True, kw_only=True):
     """
     All routes of one host, in order of precedence: the first that matches is taken.
 
@@ -162,14 +161,14 @@ class Balance(StrEnum):
     CONSISTENT_HASH = "consistent-hash"
 
 
-class Endpoint(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
+class Endpoint(Record, frozen=True, kw_only=True, array_like=True):
     """One address; a host name (ExternalName) is resolved by the data plane."""
 
     host: str
     port: int
 
 
-class Backend(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class Backend(Record, frozen=True, kw_only=True):
     """A named set of endpoints; sorted, without duplicates."""
 
     endpoints: tuple[Endpoint, ...]
@@ -179,14 +178,14 @@ class Backend(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     balance: Balance = Balance.ROUND_ROBIN
 
 
-class Certificate(msgspec.Struct, frozen=True, kw_only=True):
+class Certificate(Record, frozen=True, kw_only=True):
     """A chain (leaf first) and its key, both PEM."""
 
     chain: bytes
     key: SecretBytes
 
 
-class ServerName(msgspec.Struct, frozen=True, kw_only=True):
+class ServerName(Record, frozen=True, kw_only=True):
     """Which certificate answers a server name; the empty name is the default certificate."""
 
     certificate: CertificateId

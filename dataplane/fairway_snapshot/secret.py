@@ -23,10 +23,13 @@ class SecretBytes:
         return self._value
 
     def __repr__(self) -> str:
+        """Show nothing of the content."""
         return "SecretBytes(redacted)"
 
     def __eq__(self, other: object) -> bool:
+        """Compare in constant time."""
         return isinstance(other, SecretBytes) and hmac.compare_digest(self._value, other._value)
 
     def __hash__(self) -> int:
+        """Agree with equality."""
         return hash(self._value)

@@ -1,0 +1,161 @@
+"""
+From bytes to nodes: the reader that trusts nobody.
+
+Nodes are looked up by digest among the bytes that came and in the snapshot
+that is held already, first at the same place and, if a node has moved,
+anywhere. Whatever is not shared with the held snapshot is checked as if an
+enemy had written it: kind, canonical bytes, order and place of the keys, and
+that a subtree is a bucket or a branch exactly when its size says so. A key has
+one place, so a node that is named in many places fails at the second one, and
+the work is bounded by the bytes that came.
+"""
+
+from collections.abc import Iterable
+from itertools import pairwise
+from typing import TypeVar
+
+import msgspec
+
+from fairway_snapshot import nodes
+from fairway_snapshot.codec import MAX_BLOB_BYTES, SnapshotRefused, decode_leaf
+from fairway_snapshot.digest import Digest, digest_of, short
+from fairway_snapshot.model import Section
+from fairway_snapshot.nodes import (
+    BUCKET_LIMIT,
+    DEPTH_LIMIT,
+    FANOUT,
+    FORMAT,
+    NOTHING,
+    Branch,
+    BranchForm,
+    Bucket,
+    BucketForm,
+    LeafNode,
+    RootForm,
+    RootNode,
+    Subtree,
+)
+
+_DIGEST_BYTES = 32
+
+_Form = TypeVar("_Form", RootForm, "BucketForm | BranchForm")
+
+
+def read_root(root: Digest, blobs: Iterable[bytes], base: RootNode) -> RootNode:
+    """Return the tree that ``root`` names; raises :class:`SnapshotRefused`."""
+    reader = _Reader(blobs, base)
+    form = _decode(reader.blob(root), _ROOT)
+    if form.format != FORMAT:
+        raise SnapshotRefused(f"format {form.format} is not known, this reader knows {FORMAT}")
+    if len(form.sections) != len(Section):
+        raise SnapshotRefused(f"a root of {len(form.sections)} sections, not {len(Section)}")
+    return RootNode(
+        {
+            section: reader.subtree(section, digest, base.subtrees[section], "")
+            for section, digest in zip(Section, form.sections, strict=True)
+        }
+    )
+
+
+class _Reader:
+    """The nodes at hand while one snapshot is put together."""
+
+    def __init__(self, blobs: Iterable[bytes], base: RootNode) -> None:
+        self._received = {digest_of(blob): blob for blob in blobs}
+        self._base = base
+        self._moved: dict[Digest, bytes] | None = None
+        self._leaves: dict[tuple[Section, Digest], LeafNode] = {}
+
+    def blob(self, digest: Digest) -> bytes:
+        """Return the bytes of a node that is not where it was in the base."""
+        blob = self._received.get(digest)
+        if blob is None:
+            blob = self._moved_nodes().get(digest)
+        if blob is None:
+            raise SnapshotRefused(f"node {short(digest)} is missing")
+        if len(blob) > MAX_BLOB_BYTES:
+            raise SnapshotRefused(f"node {short(digest)} is over {MAX_BLOB_BYTES} bytes")
+        return blob
+
+    def subtree(
+        self, section: Section, name: bytes, held: Subtree | None, way: str
+    ) -> Subtree | None:
+        """Return the subtree at ``way``, where the base has ``held``."""
+        if name == NOTHING:
+            return None
+        digest = _checked(name)
+        if held is not None and held.digest == digest:
+            return held
+        form = _decode(self.blob(digest), _SUBTREE)
+        if isinstance(form, BucketForm):
+            return self._bucket(section, form, way)
+        return self._branch(section, form, held, way)
+
+    def _branch(self, section: Section, form: BranchForm, held: Subtree | None, way: str) -> Branch:
+        if len(form.children) != FANOUT or len(way) >= DEPTH_LIMIT:
+            raise SnapshotRefused("a branch is not in canonical form")
+        below = held.children if isinstance(held, Branch) else (None,) * FANOUT
+        branch = Branch(
+            tuple(
+                self.subtree(section, name, child, f"{way}{at:x}")
+                for at, (name, child) in enumerate(zip(form.children, below, strict=True))
+            )
+        )
+        if branch.count <= BUCKET_LIMIT:
+            raise SnapshotRefused("a branch holds few enough leaves for a bucket")
+        return branch
+
+    def _bucket(self, section: Section, form: BucketForm, way: str) -> Bucket:
+        keys = tuple(key for key, _ in form.entries)
+        if not 0 < len(keys) <= BUCKET_LIMIT:
+            raise SnapshotRefused(f"a bucket of {len(keys)} leaves")
+        if any(first >= second for first, second in pairwise(keys)):
+            raise SnapshotRefused("the keys of a bucket are not in order")
+        if not all(nodes.place(key).startswith(way) for key in keys):
+            raise SnapshotRefused("a key is in the wrong bucket")
+        leaves = tuple(self._leaf(section, key, _checked(name)) for key, name in form.entries)
+        return Bucket(keys, leaves)
+
+    def _leaf(self, section: Section, key: str, digest: Digest) -> LeafNode:
+        held = nodes.find(self._base.subtrees[section], key)
+        if held is not None and held.digest == digest:
+            return held
+        leaf = self._leaves.get((section, digest))
+        if leaf is None:
+            blob = self.blob(digest)
+            leaf = LeafNode(digest, blob, decode_leaf(section, blob))
+            self._leaves[section, digest] = leaf
+        return leaf
+
+    def _moved_nodes(self) -> dict[Digest, bytes]:
+        """Return every node of the base; made only when a node is not where it was."""
+        if self._moved is None:
+            seen: set[Digest] = set()
+            self._moved = {
+                digest_of(blob): blob
+                for section in Section
+                for blob in nodes.blobs(self._base.subtrees[section], seen)
+            }
+        return self._moved
+
+
+_ROOT = msgspec.msgpack.Decoder(RootForm)
+_SUBTREE: "msgspec.msgpack.Decoder[BucketForm | BranchForm]" = msgspec.msgpack.Decoder(
+    BucketForm | BranchForm
+)
+
+
+def _decode(blob: bytes, decoder: "msgspec.msgpack.Decoder[_Form]") -> _Form:
+    try:
+        form = decoder.decode(blob)
+    except (msgspec.MsgspecError, ValueError, RecursionError) as error:
+        raise SnapshotRefused(f"a node cannot be read: {error}") from error
+    if nodes.encode_form(form) != blob:
+        raise SnapshotRefused("a node is not in canonical form")
+    return form
+
+
+def _checked(name: bytes) -> Digest:
+    if len(name) != _DIGEST_BYTES:
+        raise SnapshotRefused(f"a digest of {len(name)} bytes")
+    return Digest(name)
