@@ -137,7 +137,7 @@ def config_from_env(environ: Mapping[str, str]) -> DataplaneConfig:
         for name in setting.path[:-1]:
             at = at.setdefault(name, {})
         at[setting.path[-1]] = _parse(variable, text, setting.kind)
-    return cast(DataplaneConfig, _make(DataplaneConfig, given))
+    return cast("DataplaneConfig", _make(DataplaneConfig, given))
 
 
 def field_docs() -> tuple[Setting, ...]:
@@ -152,7 +152,7 @@ def _settings(owner: type[Any], path: tuple[str, ...]) -> Iterator[Setting]:
         at = (*path, entry.name)
         kind = hints[entry.name]
         if is_dataclass(kind):
-            yield from _settings(kind, at)
+            yield from _settings(cast("type[Any]", kind), at)
             continue
         default = entry.default if entry.default_factory is MISSING else entry.default_factory()
         yield Setting(path=at, kind=kind, default=default, doc=docs[entry.name])

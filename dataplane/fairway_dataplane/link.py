@@ -10,15 +10,14 @@ supervisor is gone drains and exits.
 import asyncio
 import socket
 from collections.abc import Callable
-from typing import Generic, Literal, TypeAlias, TypeVar
+from typing import Generic, TypeAlias, TypeVar
 
 import msgspec
-
-from fairway_dataplane.config import DataplaneConfig
-from fairway_dataplane.tally import Tally
 from fairway_snapshot.protocol import Ack, Commit, Hello, Nack, Nodes
 
-Scheme: TypeAlias = Literal["http", "https"]
+from fairway_dataplane.config import DataplaneConfig
+from fairway_dataplane.ports import Scheme
+from fairway_dataplane.tally import Tally
 
 FRAME_LIMIT_BYTES = 64 << 20
 """Far above any message; a longer length means that the two sides have lost each other."""

@@ -19,9 +19,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from fairway_snapshot.digest import Digest
 from fairway_snapshot.protocol import Position
 from fairway_snapshot.tree import EMPTY, Snapshot, SnapshotRefused, assemble
+
+from fairway_snapshot.digest import Digest
 
 FILE_NAME = "snapshot"
 MAGIC = b"FAIRWAY\n"
@@ -60,7 +61,7 @@ class SnapshotStore:
         return f"<SnapshotStore {self._file} keeps_keys={self.keeps_keys}>"
 
     def load(self) -> Stored | None:
-        """Return the stored snapshot, None when there is none; raise UnusableSnapshotError for a bad one."""
+        """Return the stored snapshot, if there is one. Raises UnusableSnapshotError."""
         try:
             descriptor = os.open(self._file, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
         except FileNotFoundError:

@@ -1,0 +1,196 @@
+"""
+One worker process, as its supervisor sees it.
+
+A child is asked and answers, or it is gone: every wait here ends with an
+answer, with :class:`ChildGoneError`, or by killing a child that has stopped
+answering. Nothing here decides when a child is started or replaced.
+"""
+
+import asyncio
+import socket
+import sys
+from collections.abc import Sequence
+from typing import TypeVar
+
+import structlog
+
+from fairway_dataplane.link import (
+    Configure,
+    Downward,
+    Drain,
+    Drained,
+    Link,
+    Open,
+    Scrape,
+    Scraped,
+    Shut,
+    Started,
+    Upward,
+    link_to_worker,
+)
+from fairway_dataplane.store import Stored
+from fairway_dataplane.tally import Tally
+from fairway_snapshot.protocol import Ack, Nack, PublisherSession
+
+START_LIMIT_SECONDS = 30.0
+"""From the start of the process to its first message."""
+
+APPLY_LIMIT_SECONDS = 60.0
+"""To build and swap in a snapshot; ten thousand routes take about one second."""
+
+_log = structlog.get_logger("fairway.supervisor")
+
+Answer = TypeVar("Answer")
+
+
+class ChildGoneError(Exception):
+    """The process ended, or was killed because it did not answer."""
+
+
+class Child:
+    """A worker process and the control socket that leads to it."""
+
+    def __init__(self, slot: int, process: asyncio.subprocess.Process) -> None:
+        self.slot = slot
+        self.born = asyncio.get_running_loop().time()
+        self.gone = asyncio.Event()
+        self.tally: Tally | None = None
+        """What it had counted when it was last asked."""
+        self._process = process
+        self._link: Link[Upward, Downward] | None = None
+        self._session = PublisherSession()
+        self._started: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._verdict: asyncio.Future[str | None] | None = None
+        self._asked = 0
+        self._scrapes: dict[int, asyncio.Future[Tally]] = {}
+        self._reaper = asyncio.create_task(self._reap(), name=f"reap {process.pid}")
+
+    def __repr__(self) -> str:
+        """Show slot, process and what it serves."""
+        return f"<Child slot={self.slot} pid={self.pid} acked={self._session.acked}>"
+
+    @property
+    def pid(self) -> int:
+        """Process id; it stays valid for messages after the process is gone."""
+        return self._process.pid
+
+    @property
+    def exit_code(self) -> int | None:
+        """Exit code, minus the number of the signal that killed it, None while it lives."""
+        return self._process.returncode
+
+    async def configure(self, message: Configure) -> None:
+        """Tell it what it is; returns when it waits for a snapshot. Raises ChildGoneError."""
+        self._send(message)
+        await self._answer(self._started, START_LIMIT_SECONDS)
+
+    async def apply(self, target: Stored) -> str | None:
+        """Have it serve a snapshot; return why it refuses, or None. Raises ChildGoneError."""
+        position = target.position
+        messages = self._session.publish(target.snapshot, position.epoch, position.sequence)
+        if not messages:
+            return None
+        self._verdict = asyncio.get_running_loop().create_future()
+        for message in messages:
+            self._send(message)
+        return await self._answer(self._verdict, APPLY_LIMIT_SECONDS)
+
+    async def scrape(self, limit_seconds: float) -> Tally:
+        """Return what it has counted. Raises ChildGoneError, and TimeoutError if it is busy."""
+        self._asked = number = self._asked + 1
+        answer: asyncio.Future[Tally] = asyncio.get_running_loop().create_future()
+        self._scrapes[number] = answer
+        self._send(Scrape(id=number))
+        try:
+            async with asyncio.timeout(limit_seconds):
+                return await answer
+        finally:
+            self._scrapes.pop(number, None)
+
+    def open(self, slot: int) -> None:
+        """Have it accept on the doors of a slot, its own or a neighbour's."""
+        self._send(Open(slot=slot))
+
+    def shut(self, slot: int) -> None:
+        """Have it stop accepting on the doors of a slot."""
+        self._send(Shut(slot=slot))
+
+    def drain(self, limit_seconds: float, *, closing: bool) -> None:
+        """Have it finish and exit."""
+        self._send(Drain(limit_seconds=limit_seconds, closing=closing))
+
+    def kill(self) -> None:
+        """End it now."""
+        if self._process.returncode is None:
+            self._process.kill()
+
+    def _send(self, message: Downward) -> None:
+        if self._link is not None:
+            self._link.send(message)
+
+    async def _answer(self, answer: "asyncio.Future[Answer]", limit_seconds: float) -> Answer:
+        try:
+            async with asyncio.timeout(limit_seconds):
+                return await answer
+        except TimeoutError:
+            _log.error("worker_hung", slot=self.slot, pid=self.pid, after_seconds=limit_seconds)
+            self.kill()
+            raise ChildGoneError(f"worker {self.pid} did not answer") from None
+
+    def _receive(self, message: Upward) -> None:
+        match message:
+            case Started():
+                for answer in self._session.receive(message.hello):
+                    self._send(answer)
+                self._started.set_result(None)
+            case Ack() | Nack():
+                for answer in self._session.receive(message):
+                    self._send(answer)
+                if self._verdict is not None and not self._verdict.done():
+                    self._verdict.set_result(message.reason if isinstance(message, Nack) else None)
+            case Scraped():
+                self.tally = message.tally
+                waiting = self._scrapes.get(message.id)
+                if waiting is not None and not waiting.done():
+                    waiting.set_result(message.tally)
+            case Drained():
+                self.tally = message.tally
+
+    def _hang_up(self) -> None:
+        # A worker closes its end only by ending; one that lives on without it cannot be told
+        # anything, and one that is ending anyway does not mind.
+        self._link = None
+        asyncio.get_running_loop().call_later(5.0, self.kill)
+
+    async def _reap(self) -> None:
+        await self._process.wait()
+        self.gone.set()
+        reason = ChildGoneError(f"worker {self.pid} ended with code {self._process.returncode}")
+        for waiting in (self._started, self._verdict, *self._scrapes.values()):
+            if waiting is not None and not waiting.done():
+                waiting.set_exception(reason)
+                waiting.exception()  # nobody need be waiting
+
+
+async def spawn(slot: int, doors: Sequence[socket.socket]) -> Child:
+    """Start a worker that inherits ``doors``. Raises OSError."""
+    ours, theirs = socket.socketpair()
+    with theirs:
+        try:
+            process = await asyncio.create_subprocess_exec(
+                sys.executable,
+                # Never import from the folder that somebody happened to start us in.
+                "-P",
+                "-m",
+                "fairway_dataplane.worker",
+                str(theirs.fileno()),
+                stdin=asyncio.subprocess.DEVNULL,
+                pass_fds=[theirs.fileno(), *(door.fileno() for door in doors)],
+            )
+        except OSError:
+            ours.close()
+            raise
+    ours.setblocking(False)
+    child = Child(slot, process)
+    child._link = await link_to_worker(ours, child._receive, child._hang_up)  # noqa: SLF001
+    return child
