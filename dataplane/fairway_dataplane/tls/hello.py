@@ -1,0 +1,142 @@
+"""
+The first message of a TLS connection, read before OpenSSL sees it.
+
+The certificate is chosen here and not in OpenSSL's callback, for three
+reasons: a session ticket is then bound to the certificate that issued it;
+a name that is not ASCII, which the standard library reports by printing a
+traceback, is only a failed handshake; and a client that shares no application
+protocol with us can be told so. What is read decides nothing about safety:
+OpenSSL parses the same bytes again and remains the judge of the handshake.
+"""
+
+from dataclasses import dataclass
+from enum import Enum
+
+HELLO_LIMIT_BYTES = 16 * 1024
+"""Longest hello that is read. Those with post-quantum key shares have about 2 KiB."""
+
+_HANDSHAKE_RECORD = 22
+_CLIENT_HELLO = 1
+_RECORD_LIMIT_BYTES = 16 * 1024
+_SERVER_NAME = 0
+_APPLICATION_PROTOCOLS = 16
+
+
+@dataclass(frozen=True, slots=True)
+class ClientHello:
+    """What a client asks for."""
+
+    server_name: bytes
+    """Lower case, without a trailing dot; empty when the client names no host."""
+
+    application_protocols: tuple[bytes, ...] | None
+    """As offered, in order; None when the client did not use ALPN."""
+
+
+class Unread(Enum):
+    """Why there is no hello."""
+
+    INCOMPLETE = "incomplete"
+    """More bytes are needed."""
+    NOT_TLS = "not-tls"
+    """These bytes do not begin a TLS connection."""
+    MALFORMED = "malformed"
+    """It begins like a hello and contradicts itself, or is longer than the limit."""
+
+
+def read_hello(data: bytes) -> ClientHello | Unread:
+    """Read the ClientHello at the start of ``data`` (RFC 8446 section 4.1.2)."""
+    if data[:1] != b"\x16" or (len(data) > 1 and data[1] != 3):
+        return Unread.INCOMPLETE if not data else Unread.NOT_TLS
+    message = _first_message(data)
+    if isinstance(message, Unread):
+        return message
+    try:
+        return _read_extensions(message)
+    except (IndexError, UnicodeDecodeError):
+        return Unread.MALFORMED
+
+
+def _first_message(data: bytes) -> bytes | Unread:
+    """Return the body of the first handshake message, joined from its records."""
+    size = len(data)
+    if size < 9:
+        return Unread.INCOMPLETE
+    record = data[3] << 8 | data[4]
+    length = data[6] << 16 | data[7] << 8 | data[8]
+    if data[5] != _CLIENT_HELLO:
+        return Unread.NOT_TLS
+    if length > HELLO_LIMIT_BYTES or not 4 <= record <= _RECORD_LIMIT_BYTES:
+        return Unread.MALFORMED
+    if length + 4 <= record:
+        return data[9 : 9 + length] if size >= 9 + length else Unread.INCOMPLETE
+    return _joined(data, length)
+
+
+def _joined(data: bytes, length: int) -> bytes | Unread:
+    """Join a message that its sender has cut into several records."""
+    message = bytearray()
+    at = 0
+    while len(message) < length + 4:
+        if len(data) < at + 5:
+            return Unread.INCOMPLETE
+        record = data[at + 3] << 8 | data[at + 4]
+        # Empty fragments of a handshake message are not allowed (RFC 8446 section 5.1).
+        if data[at] != _HANDSHAKE_RECORD or not 0 < record <= _RECORD_LIMIT_BYTES:
+            return Unread.MALFORMED
+        message += data[at + 5 : at + 5 + record]
+        at += 5 + record
+    return bytes(message[4 : 4 + length]) if len(data) >= at else Unread.INCOMPLETE
+
+
+def _read_extensions(message: bytes) -> ClientHello | Unread:
+    # legacy_version, random, then three vectors that do not matter here.
+    at = 34
+    at += 1 + message[at]
+    at += 2 + (message[at] << 8 | message[at + 1])
+    at += 1 + message[at]
+    if at == len(message):
+        return ClientHello(b"", None)
+    end = at + 2 + (message[at] << 8 | message[at + 1])
+    at += 2
+    if end != len(message):
+        return Unread.MALFORMED
+    name = b""
+    protocols: tuple[bytes, ...] | None = None
+    while at < end:
+        kind = message[at] << 8 | message[at + 1]
+        size = message[at + 2] << 8 | message[at + 3]
+        at += 4
+        if at + size > end:
+            return Unread.MALFORMED
+        if kind == _SERVER_NAME:
+            name = _host_name(message[at : at + size])
+        elif kind == _APPLICATION_PROTOCOLS:
+            protocols = _protocols(message[at : at + size])
+        at += size
+    return ClientHello(name, protocols)
+
+
+def _host_name(extension: bytes) -> bytes:
+    """Return the one name of a list that may hold one (RFC 6066 section 3)."""
+    length = extension[3] << 8 | extension[4]
+    name = extension[5:]
+    if extension[2] != 0 or length != len(name) or not name or b"\0" in name:
+        raise IndexError(length)
+    # Only ASCII is a host name in a hello; anything else fails here and not in OpenSSL.
+    name.decode("ascii")
+    name = name.lower()
+    return name[:-1] if name.endswith(b".") else name
+
+
+def _protocols(extension: bytes) -> tuple[bytes, ...]:
+    """Return the names of a list of counted names (RFC 7301 section 3.1)."""
+    found: list[bytes] = []
+    at = 2
+    if len(extension) != at + (extension[0] << 8 | extension[1]):
+        raise IndexError(at)
+    while at < len(extension):
+        size = extension[at]
+        found.append(extension[at + 1 : at + 1 + size])
+        at += 1 + size
+    return tuple(found)

@@ -1,0 +1,480 @@
+"""
+The TLS layer: a protocol to the socket, a transport to HTTP, OpenSSL between.
+
+Ciphertext comes in through ``data_received``, plaintext goes to the inner
+protocol; the inner protocol writes plaintext, ciphertext goes to the socket's
+transport. One object is both ends, so that a connection costs one object. It
+and the inner protocol refer to each other while the connection lives; the one
+rule is that ``connection_lost`` cuts every such reference, because a garbage
+collector that has to find these cycles costs ten times the memory.
+
+Ordinary traffic makes no task, future or timer. What is bounded, and where:
+the handshake and the shutdown by deadlines of the worker's clock; decrypted
+bytes by pausing; encrypted bytes by the buffer limits of the socket's
+transport; the peer's overhead (tiny records, key updates) by a byte budget.
+"""
+
+import asyncio
+import ssl
+from collections.abc import Iterable
+from contextlib import suppress
+from typing import Any
+
+from fairway_dataplane.clock import NEVER, Clock
+from fairway_dataplane.policy import Limits
+
+READ_BYTES = 16 * 1024
+"""One read of plaintext: the most a record holds. Larger reads allocate more than they save."""
+
+FEED_BYTES = 64 * 1024
+"""Ciphertext given to OpenSSL, and plaintext handed on, at once. Its buffers never shrink."""
+
+WRITE_BYTES = 256 * 1024
+"""Plaintext encrypted for one write to the socket's transport."""
+
+JOIN_BYTES = 16 * 1024
+"""Parts of a ``writelines`` up to this size in all become one record."""
+
+WASTE_BYTES = 64 * 1024
+"""Ciphertext that may come without an equal amount of plaintext."""
+
+WASTE_BYTES_PER_SECOND = 16 * 1024
+"""Forgiven while a connection lives: some 700 one-byte records a second."""
+
+
+class TruncatedError(ConnectionError):
+    """The peer's bytes ended without close_notify: they may not be all it meant to send."""
+
+
+class TlsLayer(asyncio.Protocol, asyncio.Transport):
+    """Both halves of a TLS connection but for its beginning, which subclasses own."""
+
+    __slots__ = (
+        "_clock", "_closing", "_failure", "_held", "_incoming", "_inner", "_lazy", "_limits",
+        "_open", "_outgoing", "_peer_closed", "_pumping", "_reading", "_ssl", "_stalled_seconds",
+        "_transport", "_unsent", "_waste", "_waste_since", "deadline", "resumed", "slot",
+        "version",
+    )  # fmt: skip
+
+    resumed: bool
+    """Whether the handshake resumed a session."""
+
+    version: str
+    """``TLSv1.3``; empty before the handshake is complete."""
+
+    def __init__(self, clock: Clock, limits: Limits) -> None:
+        self._clock = clock
+        self._limits = limits
+        self._transport: asyncio.Transport | None = None
+        self._inner: asyncio.Protocol | None = None
+        self._ssl: ssl.SSLObject | None = None
+        self._held: bytes | memoryview = b""
+        self._failure: Exception | None = None
+        self._open = False
+        self._closing = False
+        self._peer_closed = False
+        self._reading = True
+        self._pumping = False
+        self._lazy = 0
+        self._unsent = 0
+        self._stalled_seconds = 0.0
+        self._waste = 0
+        self._waste_since = 0.0
+        self.deadline = NEVER
+        self.slot = 0
+        self.resumed = False
+        self.version = ""
+
+    # For subclasses.
+
+    def _begin(self, data: bytes) -> None:
+        """Take bytes that came before there is a TLS object; call :meth:`_wrap` when ready."""
+        raise NotImplementedError
+
+    def _connected(self) -> asyncio.Protocol:
+        """Return the inner protocol; called once the handshake is complete."""
+        raise NotImplementedError
+
+    def _failed(self, result: str, error: Exception | None) -> None:
+        """Take the failure of the handshake, once; the connection is being closed."""
+        raise NotImplementedError
+
+    def _wrap(self, context: ssl.SSLContext, server_name: str | None, *, server: bool) -> None:
+        self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        self._ssl = context.wrap_bio(
+            self._incoming, self._outgoing, server_side=server, server_hostname=server_name
+        )
+
+    # Called by the event loop.
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Begin the handshake's time."""
+        assert isinstance(transport, asyncio.Transport)
+        self._transport = transport
+        self._expire_in(self._limits.handshake_seconds)
+
+    def data_received(self, data: bytes) -> None:
+        """Decrypt, and hand the plaintext on."""
+        if self._closing or self._peer_closed:
+            self._drop(len(data))
+        elif self._ssl is None:
+            self._begin(data)
+        else:
+            self._feed(data)
+
+    def eof_received(self) -> bool:
+        """End the connection, unless the peer said goodbye and the inner protocol goes on."""
+        if self._closing or not self._open:
+            return False
+        if not self._peer_closed:
+            self._pump()
+        if not self._peer_closed:
+            self._failure = TruncatedError("the connection ended without close_notify")
+            return False
+        # The inner protocol was asked when close_notify came, and did not close.
+        return True
+
+    def pause_writing(self) -> None:
+        """Pass the socket's back-pressure on."""
+        if self._inner is not None:
+            self._inner.pause_writing()
+
+    def resume_writing(self) -> None:
+        """Pass the end of the socket's back-pressure on."""
+        if self._inner is not None:
+            self._inner.resume_writing()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Tell the inner protocol, and let go of everything."""
+        self._never_expire()
+        if not self._open and not self._closing:
+            self._refuse("closed", exc)
+        inner, self._inner = self._inner, None
+        failure, self._failure = self._failure, None
+        self._closing = True
+        self._transport = None
+        self._ssl = None
+        self._held = b""
+        self._incoming = self._outgoing = _NOTHING
+        if inner is not None:
+            inner.connection_lost(failure or exc)
+
+    def expire(self, now: float) -> None:  # noqa: ARG002 - called by the clock
+        """End a handshake or a shutdown that takes too long."""
+        if self._transport is None or self.deadline is NEVER:
+            return
+        if not self._closing:
+            self._refuse("timeout", TimeoutError("the handshake took too long"))
+            self.abort()
+            return
+        unsent = self._transport.get_write_buffer_size()
+        progressed, self._unsent = unsent < self._unsent, unsent
+        self._stalled_seconds = (
+            0.0 if progressed else self._stalled_seconds + self._limits.shutdown_seconds
+        )
+        # The limit of the shutdown runs from the moment that all is sent: a client
+        # that is slow to read its last answer gets it whole as long as it reads.
+        if self._stalled_seconds >= (
+            self._limits.send_seconds if unsent else self._limits.shutdown_seconds
+        ):
+            self.abort()
+        else:
+            self._expire_in(self._limits.shutdown_seconds)
+
+    # Called by the inner protocol: the interface of asyncio.Transport.
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        """Encrypt and send; dropped once closing, as a socket's transport does."""
+        if self._closing:
+            return
+        if len(data) <= WRITE_BYTES:
+            self._encrypt(data)
+            if not self._pumping or self._outgoing.pending > FEED_BYTES:
+                self._flush()
+            return
+        view = memoryview(data)
+        for at in range(0, len(view), WRITE_BYTES):
+            self._encrypt(view[at : at + WRITE_BYTES])
+            self._flush()
+
+    def writelines(self, parts: Iterable[bytes | bytearray | memoryview]) -> None:
+        """Send the parts in order, small ones in one record."""
+        parts = list(parts)
+        if sum(map(len, parts)) <= JOIN_BYTES:
+            self.write(b"".join(parts))
+            return
+        for part in parts:
+            self.write(part)
+
+    def can_write_eof(self) -> bool:
+        """Tell that close_notify ends our side alone."""
+        return True
+
+    def write_eof(self) -> None:
+        """Send close_notify and end our side; the peer's goes on."""
+        if self._open and not self._closing and self._transport is not None:
+            self._say_goodbye()
+            self._transport.write_eof()
+
+    def close(self) -> None:
+        """
+        Send what was written and close_notify, then close once the peer has done so too.
+
+        Closing at once would reset the connection if the peer has sent more,
+        and the reset can overtake the end of our answer (RFC 9112 section 9.6).
+        """
+        if self._closing or self._transport is None:
+            return
+        if self._open:
+            self._say_goodbye()
+        self._closing = True
+        self._held = b""
+        if self._open and not self._peer_closed:
+            # Only a transport that reads can see the end of the other side.
+            self._transport.write_eof()
+            self._resume_socket()
+        else:
+            self._transport.close()
+        self._unsent = self._transport.get_write_buffer_size()
+        self._expire_in(self._limits.shutdown_seconds)
+
+    def abort(self) -> None:
+        """Close without a word."""
+        self._closing = True
+        if self._transport is not None:
+            self._transport.abort()
+
+    def is_closing(self) -> bool:
+        """Tell whether writes are dropped."""
+        return self._closing
+
+    def pause_reading(self) -> None:
+        """Hand nothing on, and stop reading the socket."""
+        if self._reading and not self._closing:
+            self._reading = False
+            if self._transport is not None:
+                self._transport.pause_reading()
+
+    def resume_reading(self) -> None:
+        """Go on; what was decrypted late is handed over in the next turn of the loop."""
+        if self._reading or self._closing:
+            return
+        self._resume_socket()
+        if not self._pumping and (self._held or self._incoming.pending):
+            asyncio.get_running_loop().call_soon(self._pump)
+
+    def is_reading(self) -> bool:
+        """Tell whether plaintext is handed on."""
+        return self._reading and not self._closing
+
+    def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
+        """Set the limits of the socket's transport; they count ciphertext."""
+        if self._transport is not None:
+            self._transport.set_write_buffer_limits(high, low)
+
+    def get_write_buffer_size(self) -> int:
+        """Return the bytes of ciphertext that are not sent."""
+        if self._transport is None or self._ssl is None:
+            return 0
+        return self._transport.get_write_buffer_size() + self._outgoing.pending
+
+    def get_extra_info(self, name: str, default: Any = None) -> Any:
+        """Return ``ssl_object``, or what the socket's transport knows."""
+        if name == "ssl_object":
+            return self._ssl or default
+        if self._transport is None:
+            return default
+        return self._transport.get_extra_info(name, default)
+
+    # The handshake.
+
+    def _expire_in(self, seconds: float) -> None:
+        """Set the deadline; all of ours are longer than the second the clock needs to be told."""
+        self._clock.forget(self)
+        self.deadline = self._clock.now + seconds
+        self._clock.watch(self)
+
+    def _never_expire(self) -> None:
+        self._clock.forget(self)
+        self.deadline = NEVER
+
+    def _shake(self) -> None:
+        """Take the handshake as far as what has arrived allows."""
+        assert self._ssl is not None
+        try:
+            self._ssl.do_handshake()
+        except ssl.SSLWantReadError:
+            self._flush()
+            return
+        except ssl.SSLError as error:
+            self._flush()  # OpenSSL has written an alert.
+            self._refuse("failed", error)
+            return
+        self._never_expire()
+        self._waste = 0
+        self._waste_since = self._clock.now
+        self._open = True
+        self.version = self._ssl.version() or ""
+        self.resumed = bool(self._ssl.session_reused)
+        if self._ssl.server_side and self.version == "TLSv1.3":
+            # Only the session ticket is left to send: it can go with the first answer.
+            self._lazy = self._outgoing.pending
+        self._inner = inner = self._connected()
+        self._pumping = True
+        inner.connection_made(self)
+        self._pumping = False
+        self._pump()
+
+    def _refuse(self, result: str, error: Exception | None) -> None:
+        """Give the handshake up: count it, and close."""
+        if self._closing:
+            return
+        self._closing = True
+        if self._transport is not None:
+            self._unsent = self._transport.get_write_buffer_size()
+            self._expire_in(self._limits.shutdown_seconds)
+            self._transport.close()
+        self._failed(result, error)
+
+    # Ciphertext to plaintext.
+
+    def _feed(self, data: bytes) -> None:
+        """Give OpenSSL what has come, in slices if it is much."""
+        if self._held:
+            # Paused in the middle of earlier bytes; the socket is paused too, so this is seldom.
+            self._held = bytes(self._held) + data
+        elif len(data) > FEED_BYTES:
+            self._held = memoryview(data)
+            self._feed_slice()
+        else:
+            self._incoming.write(data)
+            self._waste += len(data)
+        if self._open:
+            self._pump()
+        elif self._waste + len(self._held) > _HANDSHAKE_BYTES:
+            self._refuse("malformed", None)
+        else:
+            self._shake()
+
+    def _feed_slice(self) -> None:
+        part, self._held = self._held[:FEED_BYTES], self._held[FEED_BYTES:]
+        self._incoming.write(part)
+        self._waste += len(part)
+
+    def _pump(self) -> None:
+        """Hand plaintext on until nothing is left, or the inner protocol pauses or closes."""
+        if self._pumping or self._peer_closed or self._inner is None:
+            return
+        self._pumping = True
+        try:
+            while self._reading and not self._closing and not self._peer_closed:
+                plain = self._decrypt()
+                if plain:
+                    self._inner.data_received(plain)
+                elif not self._held:
+                    break
+                else:
+                    self._feed_slice()
+        finally:
+            self._pumping = False
+        if self.is_closing():
+            return
+        if self._outgoing.pending > self._lazy:
+            self._flush()
+        if self._waste - self._incoming.pending > WASTE_BYTES:
+            self._forgive()
+        self._hear_goodbye()
+
+    def _decrypt(self) -> bytes:
+        """Return the plaintext of the records at hand, up to a limit; empty for none."""
+        assert self._ssl is not None
+        incoming, read = self._incoming, self._ssl.read
+        parts: list[bytes] = []
+        size = 0
+        try:
+            while True:
+                plain = read(READ_BYTES)
+                size += len(plain)
+                if not plain:
+                    self._peer_closed = True
+                    break
+                if not incoming.pending:
+                    if not parts:
+                        self._waste -= size + (size >> 3)
+                        return plain
+                    parts.append(plain)
+                    break
+                parts.append(plain)
+                if size >= FEED_BYTES:
+                    break
+        except ssl.SSLWantReadError:
+            pass  # The rest of a record is still on its way.
+        except ssl.SSLError as error:
+            self._flush()  # OpenSSL has written an alert.
+            self._failure = error
+            self.abort()
+            return b""
+        self._waste -= size + (size >> 3)
+        return b"".join(parts)
+
+    def _forgive(self) -> None:
+        """Forgive overhead by the time that has passed; end a connection that is all overhead."""
+        now = self._clock.now
+        self._waste -= int((now - self._waste_since) * WASTE_BYTES_PER_SECOND)
+        self._waste_since = now
+        if self._waste - self._incoming.pending > WASTE_BYTES:
+            self._failure = ConnectionError("too many records with too little in them")
+            self.abort()
+
+    def _hear_goodbye(self) -> None:
+        """Pass the peer's close_notify on, if it came; close unless there is more to say."""
+        if self._peer_closed and self._inner is not None and not self._inner.eof_received():
+            self.close()
+
+    # Plaintext to ciphertext.
+
+    def _encrypt(self, data: bytes | bytearray | memoryview) -> None:
+        assert self._ssl is not None
+        size = len(data)
+        if not size:
+            return
+        try:
+            sent = self._ssl.write(data)
+            while sent < size:
+                sent += self._ssl.write(memoryview(data)[sent:])
+        except ssl.SSLError as error:
+            # The object failed before, in a read that has closed the connection.
+            self._failure = self._failure or error
+            self.abort()
+
+    def _flush(self) -> None:
+        self._lazy = 0
+        if self._transport is not None and self._outgoing.pending:
+            self._transport.write(self._outgoing.read())
+
+    def _say_goodbye(self) -> None:
+        """Send close_notify."""
+        assert self._ssl is not None
+        # It goes on to wait for the peer's, which is of no interest here.
+        with suppress(ssl.SSLError):
+            self._ssl.unwrap()
+        self._flush()
+
+    def _resume_socket(self) -> None:
+        if not self._reading:
+            self._reading = True
+            if self._transport is not None:
+                self._transport.resume_reading()
+
+    def _drop(self, size: int) -> None:
+        """Read on for the end of the peer's side, but not for ever."""
+        self._waste += size
+        if self._waste > WASTE_BYTES + self._limits.linger_bytes:
+            self.abort()
+
+
+_HANDSHAKE_BYTES = 512 * 1024
+"""More than a handshake, and what one read of the socket may bring behind it."""
+
+_NOTHING = ssl.MemoryBIO()
+"""Stands for the buffers of a connection that is over: nothing is in it."""
