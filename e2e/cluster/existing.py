@@ -6,6 +6,7 @@ import shutil
 import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from e2e.cluster import programs
 from e2e.cluster.faults import FaultError, MissingError
@@ -59,10 +60,8 @@ class ExistingKubernetes:
         """Return nothing: its components are not ours to read."""
         return ""
 
-    def _kubectl(self, *arguments: str) -> dict[str, list[dict[str, dict[str, list[dict[str, str]]]]]]:
-        done = subprocess.run(
-            ("kubectl", *arguments), capture_output=True, text=True, check=False
-        )
+    def _kubectl(self, *arguments: str) -> Any:
+        done = subprocess.run(("kubectl", *arguments), capture_output=True, text=True, check=False)
         if done.returncode != 0:
             raise FaultError(f"kubectl {' '.join(arguments)}: {done.stderr.strip()}")
         return json.loads(done.stdout)

@@ -68,7 +68,7 @@ class Node:
         self._kube("kube-apiserver", *_API_SERVER_FLAGS)
         self._wait(api.ready, "the API server is ready", "kube-apiserver", "etcd")
         self._kube("kube-controller-manager", *_CONTROLLER_MANAGER_FLAGS)
-        self._kube("kube-scheduler", f"--kubeconfig={PRIVATE}/kube-scheduler.conf", "--leader-elect=false")
+        self._kube("kube-scheduler", *_SCHEDULER_FLAGS)
         self._pause_image()
         self._kube("kubelet", *_KUBELET_FLAGS)
         self._kube("kube-proxy", f"--config={CONFIGURATION / 'kube-proxy.yaml'}")
@@ -177,7 +177,14 @@ def _run(*command: str) -> None:
         raise FaultError(f"{' '.join(command)}: {done.stderr.strip()}", "is this run as root?")
 
 
-_CLIENTS = ("admin", "kube-controller-manager", "kube-scheduler", "kube-proxy", "coredns", "kubelet")
+_CLIENTS = (
+    "admin",
+    "coredns",
+    "kube-controller-manager",
+    "kube-proxy",
+    "kube-scheduler",
+    "kubelet",
+)
 _PKI = PRIVATE / "pki"
 _ETCD_FLAGS = (
     f"--data-dir={PRIVATE}/etcd",
@@ -219,6 +226,7 @@ _CONTROLLER_MANAGER_FLAGS = (
     f"--cluster-cidr={PODS}",
     "--leader-elect=false",
 )
+_SCHEDULER_FLAGS = (f"--kubeconfig={PRIVATE}/kube-scheduler.conf", "--leader-elect=false")
 _KUBELET_FLAGS = (
     f"--config={CONFIGURATION / 'kubelet.yaml'}",
     f"--kubeconfig={PRIVATE}/kubelet.conf",
@@ -231,7 +239,7 @@ def main() -> int:
     """``inside.py WORK BINARIES TOOLS DESCRIPTOR``: say ready on the descriptor, then stay."""
     work, binaries, tools = (Path(argument) for argument in sys.argv[1:4])
     answer = int(sys.argv[4])
-    os.set_inheritable(answer, False)
+    os.set_inheritable(answer, False)  # noqa: FBT003 - has no keyword
     # Process 1 ignores what it has no handler for; a stop of the machine should end it.
     signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
     node = Node(work, binaries, tools)

@@ -56,7 +56,7 @@ def choose(name: str) -> Kubernetes:
 
             return ExistingKubernetes()
         case _:
-            raise FaultError(f"there is no cluster {name!r}", "write CLUSTER=local, kind or existing")
+            raise FaultError(f"there is no cluster {name!r}", "CLUSTER is local, kind or existing")
 
 
 def path_with(*folders: Path) -> str:

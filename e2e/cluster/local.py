@@ -93,7 +93,7 @@ class LocalKubernetes:
         if name in listed.stdout.split():
             return
         done = subprocess.run(
-            (*ctr, "import", "--no-unpack", str(archive)), capture_output=True, text=True, check=False
+            (*ctr, "import", str(archive)), capture_output=True, text=True, check=False
         )
         if done.returncode != 0:
             raise FaultError(f"containerd refuses {archive}: {done.stderr.strip()}")
@@ -129,12 +129,16 @@ def _start(binaries: Path, tools: Path) -> None:
     log = WORK / "log" / "node.log"
     log.parent.mkdir(parents=True)
     made = _make_masked()
-    sysctls = {name: _sysctl(name).read_text().strip() for name in SYSCTLS if _sysctl(name).exists()}
+    there = (name for name in SYSCTLS if _sysctl(name).exists())
+    sysctls = {name: _sysctl(name).read_text().strip() for name in there}
     ready, answer = os.pipe()
     with log.open("wb") as output:
         outer = subprocess.Popen(
-            ("unshare", "--net", "--mount", "--pid", "--ipc", "--uts", "--fork", "--mount-proc")
-            + (sys.executable, "-m", inside.__name__, WORK, binaries, tools, str(answer)),
+            (
+                *("unshare", "--net", "--mount", "--pid", "--ipc", "--uts", "--fork"),
+                *("--mount-proc", sys.executable, "-m", inside.__name__),
+                *(WORK, binaries, tools, str(answer)),
+            ),
             cwd=ROOT,
             stdin=subprocess.DEVNULL,
             stdout=output,

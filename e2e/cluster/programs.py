@@ -95,8 +95,10 @@ def _build(module: GoModule, folder: Path) -> None:
     fresh.mkdir(parents=True)
     try:
         subprocess.run(
-            (go, "build", "-trimpath", "-buildvcs=false", "-mod=readonly")
-            + ("-ldflags", module.linker_flags(), "-o", f"{fresh}/", *module.packages),
+            (
+                *(go, "build", "-trimpath", "-buildvcs=false", "-mod=readonly"),
+                *("-ldflags", module.linker_flags(), "-o", f"{fresh}/", *module.packages),
+            ),
             cwd=module.folder,
             env={**os.environ, "CGO_ENABLED": "0", "GOTOOLCHAIN": "auto"},
             check=True,

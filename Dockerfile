@@ -1,0 +1,38 @@
+# One image for both programs: `fairway operator` and `fairway dataplane`.
+#
+# BASE is any image with Python 3.11 or newer, its venv module, and glibc.
+ARG BASE=python:3.11-slim-bookworm
+
+# Wheels of what the lock files name, hash by hash, and of Fairway itself. There is no
+# compiler here either: a dependency without a wheel for this platform stops the build.
+FROM ${BASE} AS wheels
+WORKDIR /src
+RUN python3 -m venv /build
+COPY requirements/build.txt requirements/image.txt requirements/
+RUN /build/bin/pip install --no-cache-dir --disable-pip-version-check --only-binary :all: \
+        --require-hashes -r requirements/build.txt \
+    && /build/bin/pip download --no-cache-dir --disable-pip-version-check --only-binary :all: \
+        --require-hashes -r requirements/image.txt --dest /wheels
+COPY pyproject.toml README.md LICENSE ./
+COPY operator operator
+COPY dataplane dataplane
+RUN /build/bin/pip wheel --no-cache-dir --disable-pip-version-check --no-index --no-deps \
+        --no-build-isolation --wheel-dir /wheels . \
+    && python3 -m venv --without-pip /opt/fairway \
+    && /build/bin/pip --python /opt/fairway/bin/python install --no-cache-dir \
+        --disable-pip-version-check --no-index --no-deps /wheels/*.whl
+
+FROM ${BASE}
+LABEL org.opencontainers.image.title="Fairway" \
+      org.opencontainers.image.description="A Kubernetes ingress controller" \
+      org.opencontainers.image.licenses="Apache-2.0"
+COPY --from=wheels /opt/fairway /opt/fairway
+# Nothing is written to the root file system, so it can be read-only.
+ENV PATH=/opt/fairway/bin:$PATH \
+    HOME=/tmp \
+    PYTHONUNBUFFERED=1 \
+    PYTHONDONTWRITEBYTECODE=1
+USER 65532:65532
+# Data plane: http, https, admin. Operator: stream, admin, webhook.
+EXPOSE 8080 8443 9000 8600 9443
+ENTRYPOINT ["fairway"]

@@ -1,0 +1,84 @@
+"""
+The chart as text: lint, and renderings that a reader can compare.
+
+``e2e/golden`` holds pairs: values, and what helm makes of them. A change of the
+chart shows in the diff of the renderings, where a reviewer sees it.
+"""
+
+import os
+import subprocess
+from collections.abc import Mapping
+from difflib import unified_diff
+from pathlib import Path
+
+from e2e.cluster.faults import FaultError
+from e2e.places import CHART, ROOT
+
+GOLDEN = ROOT / "e2e" / "golden"
+CRDS = ROOT / "crds"
+"""The source of the chart's CRDs; helm takes no links."""
+
+
+def check(environment: Mapping[str, str], *, write: bool) -> None:
+    """Compare; with ``write``, make equal instead. Raises FaultError."""
+    _lint(environment)
+    copies = {CHART / "crds" / crd.name: crd.read_text() for crd in sorted(CRDS.glob("*.yaml"))}
+    renderings = {
+        values.with_name(values.name.replace(".values.yaml", ".yaml")): _render(environment, values)
+        for values in sorted(GOLDEN.glob("*.values.yaml"))
+    }
+    wanted = copies | renderings
+    if write:
+        for path, text in wanted.items():
+            path.parent.mkdir(exist_ok=True)
+            path.write_text(text)
+        return
+    stale = [_difference(path, text) for path, text in wanted.items() if _read(path) != text]
+    if stale:
+        raise FaultError(
+            "the chart is not what these files say:\n" + "\n".join(stale),
+            "if the change is meant: python -m e2e.run chart --write",
+        )
+    print(f"chart: lint clean, {len(copies)} CRDs and {len(renderings)} renderings as expected")
+
+
+def _lint(environment: Mapping[str, str]) -> None:
+    for values in sorted(GOLDEN.glob("*.values.yaml")):
+        _helm(environment, "lint", "--strict", "--quiet", str(CHART), "--values", str(values))
+
+
+def _render(environment: Mapping[str, str], values: Path) -> str:
+    return _helm(
+        environment,
+        *("template", "fairway", str(CHART), "--namespace", "fairway-system"),
+        *("--values", str(values)),
+    )
+
+
+def _helm(environment: Mapping[str, str], *arguments: str) -> str:
+    done = subprocess.run(
+        ("helm", *arguments),
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode != 0:
+        raise FaultError(f"helm {' '.join(arguments)}:\n{done.stdout}{done.stderr}")
+    return done.stdout
+
+
+def _read(path: Path) -> str:
+    return path.read_text() if path.exists() else ""
+
+
+def _difference(path: Path, wanted: str) -> str:
+    lines = unified_diff(
+        _read(path).splitlines(),
+        wanted.splitlines(),
+        fromfile=str(path.relative_to(ROOT)),
+        tofile="now",
+        lineterm="",
+        n=1,
+    )
+    return "\n".join(lines)

@@ -1,0 +1,148 @@
+"""
+The container image, built by whichever engine the machine has.
+
+The ``Dockerfile`` is an ordinary one. What is peculiar to a machine stays here:
+without a registry the base image is made from Debian packages, and a machine's
+certificates and pip settings are mounted into the build.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import time
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from e2e.cluster import debian
+from e2e.cluster.faults import FaultError
+from e2e.places import CACHE, ROOT
+
+REPOSITORY = "localhost/fairway"
+SUITE = "bookworm"
+"""The Debian release of the base image that is made here: the one of the Dockerfile's default."""
+
+_BASE_PACKAGES = ("ca-certificates", "python3", "python3-venv")
+_MACHINE_SETTINGS = ("/etc/ssl/certs", "/etc/pip.conf")
+
+
+def build() -> tuple[str, Path]:
+    """Build the image unless its sources are unchanged; return its name and its archive."""
+    name = f"{REPOSITORY}:{_key()}"
+    archive = CACHE / "images" / f"fairway-{_key()}.tar"
+    if archive.exists():
+        return name, archive
+    archive.parent.mkdir(parents=True, exist_ok=True)
+    started = time.monotonic()
+    print(f"building {name}", flush=True)
+    for engine in ("docker", "podman"):
+        if _works(engine):
+            _build_with_engine(engine, name, archive)
+            break
+    else:
+        _build_with_buildah(name, archive)
+    print(f"built {name} in {time.monotonic() - started:.0f} s", flush=True)
+    return name, archive
+
+
+def _works(engine: str) -> bool:
+    """Whether an engine is installed and its daemon, if it has one, answers."""
+    if shutil.which(engine) is None:
+        return False
+    return subprocess.run((engine, "info"), capture_output=True, check=False).returncode == 0
+
+
+def _build_with_engine(engine: str, name: str, archive: Path) -> None:
+    base = os.environ.get("BASE")
+    arguments = ("--build-arg", f"BASE={base}") if base else ()
+    _run(engine, "build", *arguments, "--tag", name, str(ROOT))
+    partial = archive.with_suffix(".partial")
+    _run(engine, "save", "--output", str(partial), name)
+    partial.rename(archive)
+
+
+def _build_with_buildah(name: str, archive: Path) -> None:
+    debian.install(debian.IMAGE)
+    base = os.environ.get("BASE") or _base_image()
+    settings = [path for path in _MACHINE_SETTINGS if Path(path).exists()]
+    _buildah(
+        *("bud", "--isolation", "chroot", "--network", "host", "--pull-never", "--layers"),
+        *("--build-arg", f"BASE={base}", "--tag", name),
+        *(part for path in settings for part in ("--volume", f"{path}:{path}:ro")),
+        str(ROOT),
+    )
+    _save(name, archive)
+
+
+def _base_image() -> str:
+    """Return an image of Debian with Python, made once from packages."""
+    key = hashlib.sha256(" ".join((SUITE, *_BASE_PACKAGES)).encode()).hexdigest()[:12]
+    name = f"localhost/python-base:{key}"
+    if name in _buildah("images", "--format", "{{.Name}}:{{.Tag}}").split():
+        return name
+    print(f"making a base image from Debian {SUITE} (once)", flush=True)
+    root = CACHE / "images" / f"base-{os.getpid()}"
+    try:
+        _run(
+            *("debootstrap", "--variant=minbase", f"--include={','.join(_BASE_PACKAGES)}"),
+            *(SUITE, str(root), *_mirror()),
+        )
+        for rest in ("var/cache/apt", "var/lib/apt/lists", "usr/share/doc", "usr/share/man"):
+            shutil.rmtree(root / rest, ignore_errors=True)
+        # Not ``buildah add`` of a folder: it would follow the links of /etc.
+        layer = root.with_suffix(".tar")
+        _run("tar", "--numeric-owner", "-C", str(root), "-cf", str(layer), ".")
+        container = _buildah("from", "scratch").strip()
+        _buildah("add", container, str(layer), "/")
+        _buildah("commit", "--rm", container, name)
+    finally:
+        shutil.rmtree(root, ignore_errors=True)
+        root.with_suffix(".tar").unlink(missing_ok=True)
+    return name
+
+
+def _mirror() -> tuple[str, ...]:
+    """Return ``DEBIAN_MIRROR`` if it is set; debootstrap knows one otherwise."""
+    mirror = os.environ.get("DEBIAN_MIRROR")
+    return (mirror,) if mirror else ()
+
+
+def _save(name: str, archive: Path) -> None:
+    partial = archive.with_suffix(".partial")
+    partial.unlink(missing_ok=True)
+    _buildah("push", name, f"docker-archive:{partial}:{name}")
+    partial.rename(archive)
+
+
+def _buildah(*arguments: str) -> str:
+    storage = CACHE / "buildah"
+    return _run(
+        *("buildah", "--root", str(storage / "root"), "--runroot", str(storage / "run")),
+        *arguments,
+    )
+
+
+def _run(*command: str) -> str:
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        said = "\n".join((done.stdout + done.stderr).splitlines()[-40:])
+        raise FaultError(f"{' '.join(command)}\nended with {done.returncode}:\n{said}")
+    return done.stdout
+
+
+def _key() -> str:
+    """Return the hash of all that goes into the image."""
+    content = hashlib.sha256(json.dumps([os.environ.get("BASE"), SUITE, _BASE_PACKAGES]).encode())
+    for path in _sources(("Dockerfile", "pyproject.toml", "README.md", "LICENSE")):
+        content.update(f"{path.relative_to(ROOT)}\0{path.stat().st_mode:o}\0".encode())
+        content.update(path.read_bytes())
+    return content.hexdigest()[:12]
+
+
+def _sources(files: Sequence[str]) -> Iterable[Path]:
+    yield from (ROOT / name for name in files if (ROOT / name).exists())
+    for folder in ("operator", "dataplane", "requirements"):
+        for path in sorted((ROOT / folder).rglob("*")):
+            if path.is_file() and "__pycache__" not in path.parts:
+                yield path
