@@ -10,7 +10,7 @@ import asyncio
 import socket
 import sys
 from collections.abc import Sequence
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import structlog
 
@@ -29,8 +29,10 @@ from fairway_dataplane.link import (
     link_to_worker,
 )
 from fairway_dataplane.store import Stored
-from fairway_dataplane.tally import Tally
-from fairway_snapshot.protocol import Ack, Nack, PublisherSession
+from fairway_snapshot.protocol import Ack, Message, Nack, PublisherSession, SnapshotHistory
+
+if TYPE_CHECKING:
+    from fairway_dataplane.tally import Tally
 
 START_LIMIT_SECONDS = 30.0
 """From the start of the process to its first message."""
@@ -50,19 +52,21 @@ class ChildGoneError(Exception):
 class Child:
     """A worker process and the control socket that leads to it."""
 
-    def __init__(self, slot: int, process: asyncio.subprocess.Process) -> None:
+    def __init__(
+        self, slot: int, process: asyncio.subprocess.Process, history: SnapshotHistory
+    ) -> None:
         self.slot = slot
         self.born = asyncio.get_running_loop().time()
         self.gone = asyncio.Event()
         self.tally: Tally | None = None
         """What it had counted when it was last asked."""
         self._process = process
-        self._link: Link[Upward, Downward] | None = None
-        self._session = PublisherSession()
+        self._link: Link[Upward, Downward | Message] | None = None
+        self._session = PublisherSession(history)
         self._started: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._verdict: asyncio.Future[str | None] | None = None
         self._asked = 0
-        self._scrapes: dict[int, asyncio.Future[Tally]] = {}
+        self._scrapes: dict[int, asyncio.Future[Scraped]] = {}
         self._reaper = asyncio.create_task(self._reap(), name=f"reap {process.pid}")
 
     def __repr__(self) -> str:
@@ -89,18 +93,23 @@ class Child:
         position = target.position
         messages = self._session.publish(target.snapshot, position.epoch, position.sequence)
         if not messages:
-            return None
+            refused = self._session.refused
+            return refused[1] if refused is not None and refused[0] == position else None
         self._verdict = asyncio.get_running_loop().create_future()
         for message in messages:
             self._send(message)
         return await self._answer(self._verdict, APPLY_LIMIT_SECONDS)
 
-    async def scrape(self, limit_seconds: float) -> Tally:
-        """Return what it has counted. Raises ChildGoneError, and TimeoutError if it is busy."""
+    async def scrape(self, limit_seconds: float, *, connections: int = 0) -> Scraped:
+        """
+        Ask what it has counted, and for a description of so many connections.
+
+        Raises ChildGoneError, and TimeoutError if it is busy.
+        """
         self._asked = number = self._asked + 1
-        answer: asyncio.Future[Tally] = asyncio.get_running_loop().create_future()
+        answer: asyncio.Future[Scraped] = asyncio.get_running_loop().create_future()
         self._scrapes[number] = answer
-        self._send(Scrape(id=number))
+        self._send(Scrape(id=number, connections=connections))
         try:
             async with asyncio.timeout(limit_seconds):
                 return await answer
@@ -124,7 +133,7 @@ class Child:
         if self._process.returncode is None:
             self._process.kill()
 
-    def _send(self, message: Downward) -> None:
+    def _send(self, message: Downward | Message) -> None:
         if self._link is not None:
             self._link.send(message)
 
@@ -152,7 +161,7 @@ class Child:
                 self.tally = message.tally
                 waiting = self._scrapes.get(message.id)
                 if waiting is not None and not waiting.done():
-                    waiting.set_result(message.tally)
+                    waiting.set_result(message)
             case Drained():
                 self.tally = message.tally
 
@@ -172,8 +181,8 @@ class Child:
                 waiting.exception()  # nobody need be waiting
 
 
-async def spawn(slot: int, doors: Sequence[socket.socket]) -> Child:
-    """Start a worker that inherits ``doors``. Raises OSError."""
+async def spawn(slot: int, doors: Sequence[socket.socket], history: SnapshotHistory) -> Child:
+    """Start a worker that inherits ``doors``; ``history`` is shared by all. Raises OSError."""
     ours, theirs = socket.socketpair()
     with theirs:
         try:
@@ -190,7 +199,7 @@ async def spawn(slot: int, doors: Sequence[socket.socket]) -> Child:
         except OSError:
             ours.close()
             raise
-    ours.setblocking(False)
-    child = Child(slot, process)
+    ours.setblocking(False)  # noqa: FBT003 - the socket module's signature
+    child = Child(slot, process, history)
     child._link = await link_to_worker(ours, child._receive, child._hang_up)  # noqa: SLF001
     return child

@@ -11,11 +11,14 @@ in bytes.
 import ast
 import inspect
 import ipaddress
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import MISSING, dataclass, fields, is_dataclass
 from typing import Any, Literal, cast, get_type_hints
 
 import msgspec
+
+from fairway_dataplane.policy import Limits
 
 PREFIX = "FAIRWAY__"
 """
@@ -71,23 +74,34 @@ class DataplaneConfig:
     memory-backed file systems only.
     """
 
+    trusted_networks: tuple[str, ...] = ()
+    """Proxies whose X-Forwarded-* and Forwarded are believed, as ``10.0.0.0/8``."""
+
+    send_forwarded: bool = False
+    """Tell backends of the client in Forwarded (RFC 7239) too, beside X-Forwarded-*."""
+
+    send_via: bool = True
+    """Add Via to requests, as RFC 9110 section 7.6.3 wants from a gateway."""
+
+    strict_server_names: bool = False
+    """Refuse a TLS handshake for an unknown server name; else the default certificate answers."""
+
+    limits: Limits = Limits()  # noqa: RUF009 - frozen
+
     log_format: Literal["json", "text"] = "json"
     """Form of the program's own log on stderr."""
 
     def __post_init__(self) -> None:
         """Raise ValueError for what does not fit, with what to write instead."""
         for name in ("http_port", "https_port", "admin_port"):
-            if not 0 <= getattr(self, name) <= 65535:
-                raise ValueError(f"{name}: {getattr(self, name)} is not a port; write 0 to 65535")
+            _check_port(name, getattr(self, name))
         if self.workers < 1:
             raise ValueError(f"workers: {self.workers} is too few; write 1 or more")
-        if self.drain_seconds < 0:
-            raise ValueError(f"drain_seconds: {self.drain_seconds} is negative; write 0 or more")
-        try:
-            ipaddress.ip_address(self.bind_address)
-        except ValueError as error:
-            message = f"bind_address: {error}; write an address such as 0.0.0.0 or ::"
-            raise ValueError(message) from None
+        if not 0 <= self.drain_seconds < math.inf:
+            raise ValueError(f"drain_seconds: {self.drain_seconds} will not do; write 0 or more")
+        _check_address("bind_address", self.bind_address)
+        for network in self.trusted_networks:
+            _check_network("trusted_networks", network)
         if not self.operators:
             raise ValueError("operators: none given; write host:port, several with commas")
         for operator in self.operators:
@@ -143,6 +157,25 @@ def config_from_env(environ: Mapping[str, str]) -> DataplaneConfig:
 def field_docs() -> tuple[Setting, ...]:
     """Return every setting, in the order of the source."""
     return tuple(_settings(DataplaneConfig, ()))
+
+
+def _check_port(name: str, port: int) -> None:
+    if not 0 <= port <= 65535:
+        raise ValueError(f"{name}: {port} is not a port; write 0 to 65535")
+
+
+def _check_address(name: str, text: str) -> None:
+    try:
+        ipaddress.ip_address(text)
+    except ValueError as error:
+        raise ValueError(f"{name}: {error}; write an address such as 0.0.0.0 or ::") from None
+
+
+def _check_network(name: str, text: str) -> None:
+    try:
+        ipaddress.ip_network(text)
+    except ValueError as error:
+        raise ValueError(f"{name}: {error}; write a network such as 10.0.0.0/8") from None
 
 
 def _settings(owner: type[Any], path: tuple[str, ...]) -> Iterator[Setting]:

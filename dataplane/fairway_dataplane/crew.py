@@ -14,7 +14,7 @@ that is serving traffic.
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from typing import Any
 
 import structlog
@@ -25,6 +25,7 @@ from fairway_dataplane.link import Configure, Door
 from fairway_dataplane.ports import Pair
 from fairway_dataplane.store import Stored
 from fairway_dataplane.tally import Tally
+from fairway_snapshot.protocol import SnapshotHistory
 
 QUICK_DEATH_SECONDS = 10.0
 """A worker that lives longer than this was well; its death is not part of a row."""
@@ -79,6 +80,7 @@ class Crew:
         self._config = config
         self._retire = retire
         self._slots = tuple(Slot(index, pair) for index, pair in enumerate(pairs))
+        self._history = SnapshotHistory(limit=2)
         self._all: set[Child] = set()
         self._arrived = asyncio.Event()
         # Held while the snapshot of a worker is being changed, so that a worker that starts
@@ -125,6 +127,9 @@ class Crew:
 
         After a refusal every worker serves what it served before.
         """
+        if self.current is not None and self.current.snapshot == target.snapshot:
+            self.current = target  # only the position is new, and workers do not care
+            return None
         deaths = 0
         while True:
             await self._arrived.wait()
@@ -149,27 +154,9 @@ class Crew:
                 self._open_all()
                 return None
 
-    async def replace(self) -> None:
-        """Replace every worker by a new process, one after the other, without losing a request."""
-        if self._replacing.locked():
-            _log.info("replacement_already_running")
-            return
-        async with self._replacing:
-            for slot in self._slots:
-                old = slot.child
-                if old is None:
-                    continue
-                try:
-                    fresh = await self._bring_up(slot)
-                except (ChildGoneError, OSError) as error:
-                    _log.error("replacement_failed", slot=slot.index, reason=str(error))  # noqa: TRY400 - not a bug
-                    return
-                slot.child = fresh
-                old.drain(self._config.drain_seconds, closing=False)
-                self._task(self._bury(old))
-                self._task(self._guard(slot, fresh))
-                self._stand_in()  # the old one may have stood in for a neighbour
-                _log.info("worker_replaced", slot=slot.index, pid=fresh.pid, previous=old.pid)
+    def replace(self) -> None:
+        """Begin to replace every worker by a new process, one at a time, losing no request."""
+        self._task(self._replace())
 
     async def drain(self, limit_seconds: float) -> None:
         """Let every worker finish and end; those that do not end in time are killed."""
@@ -202,7 +189,56 @@ class Crew:
         )
         return [child.tally for child in children if child.tally is not None]
 
+    async def describe(self, limit_seconds: float, connections: int) -> list[dict[str, object]]:
+        """Return one row for each worker, with so many of its connections."""
+        now = asyncio.get_running_loop().time()
+        serving = {slot.child for slot in self._slots}
+        rows: list[dict[str, object]] = []
+        for child in sorted(self._all, key=lambda one: (one.slot, one.born)):
+            row: dict[str, object] = {
+                "slot": child.slot,
+                "pid": child.pid,
+                "age_seconds": round(now - child.born, 3),
+                "serves": child in serving,
+            }
+            try:
+                found = await child.scrape(limit_seconds, connections=connections)
+            except (ChildGoneError, TimeoutError) as error:
+                row["problem"] = str(error) or "busy"
+            else:
+                row["connections_open"] = found.tally.connections_open
+                row["requests_active"] = found.tally.requests_active
+                row["connections"] = found.connections
+            rows.append(row)
+        return rows
+
+    def kill(self) -> None:
+        """End every worker now."""
+        for child in self._all:
+            child.kill()
+
     # The life of a slot.
+
+    async def _replace(self) -> None:
+        if self._replacing.locked():
+            _log.info("replacement_already_running")
+            return
+        async with self._replacing:
+            for slot in self._slots:
+                old = slot.child
+                if old is None:
+                    continue
+                try:
+                    fresh = await self._bring_up(slot)
+                except (ChildGoneError, OSError) as error:
+                    _log.error("replacement_failed", slot=slot.index, reason=str(error))
+                    return
+                slot.child = fresh
+                old.drain(self._config.drain_seconds, closing=False)
+                self._task(self._bury(old))
+                self._task(self._guard(slot, fresh))
+                self._stand_in()  # the old one may have stood in for a neighbour
+                _log.info("worker_replaced", slot=slot.index, pid=fresh.pid, previous=old.pid)
 
     async def _fill(self, slot: Slot) -> None:
         """Start workers for a slot until one serves."""
@@ -212,7 +248,7 @@ class Crew:
                 child = await self._bring_up(slot)
             except (ChildGoneError, OSError) as error:
                 slot.deaths += 1
-                _log.error("worker_failed_to_start", slot=slot.index, reason=str(error))  # noqa: TRY400 - not a bug
+                _log.error("worker_failed_to_start", slot=slot.index, reason=str(error))
                 continue
             slot.child = child
             self._arrived.set()
@@ -222,20 +258,15 @@ class Crew:
     async def _bring_up(self, slot: Slot) -> Child:
         """Start a worker and have it serve the current snapshot, if there is one."""
         sockets = [each for every in self._slots for each in (every.pair.http, every.pair.https)]
-        child = await spawn(slot.index, sockets)
+        child = await spawn(slot.index, sockets, self._history)
         self._all.add(child)
         try:
-            doors = tuple(
-                Door(slot=every.index, scheme=scheme, descriptor=door.fileno())
-                for every in self._slots
-                for scheme, door in (("http", every.pair.http), ("https", every.pair.https))
+            await child.configure(
+                Configure(config=self._config, slot=slot.index, doors=tuple(self._doors()))
             )
-            await child.configure(Configure(config=self._config, slot=slot.index, doors=doors))
             async with self._feeding:
                 if self.current is not None:
-                    refusal = await child.apply(self.current)
-                    if refusal is not None:
-                        raise ChildGoneError(f"refuses what others serve: {refusal}")
+                    await _feed(child, self.current)
                 if self.open:
                     child.open(slot.index)
                     if slot.stand_in is not None:
@@ -246,6 +277,12 @@ class Crew:
             self._task(self._bury(child))
             raise
         return child
+
+    def _doors(self) -> Iterator[Door]:
+        for slot in self._slots:
+            http, https = slot.pair.http.fileno(), slot.pair.https.fileno()
+            yield Door(slot=slot.index, scheme="http", descriptor=http)
+            yield Door(slot=slot.index, scheme="https", descriptor=https)
 
     async def _guard(self, slot: Slot, child: Child) -> None:
         """Wait for the end of a worker, and see to the next."""
@@ -316,7 +353,7 @@ class Crew:
             try:
                 await child.scrape(PULSE_LIMIT_SECONDS)
             except TimeoutError:
-                _log.error("worker_hung", pid=child.pid, after_seconds=PULSE_LIMIT_SECONDS)  # noqa: TRY400 - not a bug
+                _log.error("worker_hung", pid=child.pid, after_seconds=PULSE_LIMIT_SECONDS)
                 child.kill()
 
     def _task(self, work: Coroutine[Any, Any, None]) -> None:
@@ -331,6 +368,13 @@ class Crew:
         self._tasks.discard(task)
         if not task.cancelled() and task.exception() is not None and not self._failed.done():
             self._failed.set_exception(task.exception() or RuntimeError("unreachable"))
+
+
+async def _feed(child: Child, current: Stored) -> None:
+    """Have a new worker serve what all serve. Raises ChildGoneError."""
+    refusal = await child.apply(current)
+    if refusal is not None:
+        raise ChildGoneError(f"refuses what others serve: {refusal}")
 
 
 def _backoff(deaths: int) -> float:

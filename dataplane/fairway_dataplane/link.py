@@ -13,11 +13,11 @@ from collections.abc import Callable
 from typing import Generic, TypeAlias, TypeVar
 
 import msgspec
-from fairway_snapshot.protocol import Ack, Commit, Hello, Nack, Nodes
 
 from fairway_dataplane.config import DataplaneConfig
 from fairway_dataplane.ports import Scheme
 from fairway_dataplane.tally import Tally
+from fairway_snapshot.protocol import Ack, Commit, Hello, Message, Nack, Nodes
 
 FRAME_LIMIT_BYTES = 64 << 20
 """Far above any message; a longer length means that the two sides have lost each other."""
@@ -72,6 +72,8 @@ class Scrape(msgspec.Struct, frozen=True, kw_only=True, tag="scrape"):
     """Ask for the tally; doubles as the sign of life."""
 
     id: int
+    connections: int
+    """Describe so many connections, too."""
 
 
 class Started(msgspec.Struct, frozen=True, kw_only=True, tag="started"):
@@ -85,6 +87,7 @@ class Scraped(msgspec.Struct, frozen=True, kw_only=True, tag="scraped"):
 
     id: int
     tally: Tally
+    connections: tuple[dict[str, object], ...]
 
 
 class Drained(msgspec.Struct, frozen=True, kw_only=True, tag="drained"):
@@ -156,11 +159,11 @@ class Link(asyncio.Protocol, Generic[Received, Sent]):
 
 async def link_to_worker(
     control: socket.socket, on_message: Callable[[Upward], None], on_close: Callable[[], None]
-) -> Link[Upward, Downward]:
+) -> Link[Upward, Downward | Message]:
     """Return the supervisor's end."""
     loop = asyncio.get_running_loop()
     decode = msgspec.msgpack.Decoder(Upward).decode
-    link: Link[Upward, Downward] = Link(decode, on_message, on_close)
+    link: Link[Upward, Downward | Message] = Link(decode, on_message, on_close)
     await loop.create_unix_connection(lambda: link, sock=control)
     return link
 

@@ -13,7 +13,7 @@ closed sets or from the snapshot, never from a request.
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, cast
 
 import msgspec
 from prometheus_client import CollectorRegistry, generate_latest
@@ -31,8 +31,6 @@ from fairway_dataplane.tally import (
     Histogram,
     Tally,
 )
-
-_Value = TypeVar("_Value")
 
 _LEVELS = frozenset({"connections_open", "requests_active", "tunnels_active", "active", "idle"})
 """Fields that say how many there are now, and so end with their worker."""
@@ -62,7 +60,7 @@ def sum_of(tallies: Iterable[Tally]) -> Tally:
     """Return the sum of tallies; none of them is changed."""
     total = Tally()
     for tally in tallies:
-        total = _add(total, tally)
+        total = cast("Tally", _add(total, tally))
     return total
 
 
@@ -72,7 +70,7 @@ def retired(tally: Tally) -> Tally:
         name: msgspec.structs.replace(backend, active=0, idle=0)
         for name, backend in tally.backends.items()
     }
-    levels = {name: 0 for name in _LEVELS if name in tally.__struct_fields__}
+    levels: dict[str, Any] = {name: 0 for name in _LEVELS if name in tally.__struct_fields__}
     return msgspec.structs.replace(tally, backends=backends, **levels)
 
 
@@ -280,20 +278,18 @@ def _histogram(
     return family
 
 
-def _add(left: _Value, right: _Value) -> _Value:
+def _add(left: Any, right: Any) -> Any:
     """Add two values of the shapes that a tally is made of."""
-    match left, right:
-        case msgspec.Struct(), msgspec.Struct():
-            names = left.__struct_fields__
-            return type(left)(
-                **{name: _add(getattr(left, name), getattr(right, name)) for name in names}
-            )
-        case dict(), dict():
-            joined = dict(left)
-            for key, value in right.items():
-                joined[key] = _add(joined[key], value) if key in joined else value
-            return joined
-        case list(), list():
-            return [_add(one, other) for one, other in zip(left, right, strict=True)]
-        case _:
-            return left + right
+    if isinstance(left, msgspec.Struct):
+        names = left.__struct_fields__
+        return type(left)(
+            **{name: _add(getattr(left, name), getattr(right, name)) for name in names}
+        )
+    if isinstance(left, dict):
+        joined = dict(left)
+        for key, value in right.items():
+            joined[key] = _add(joined[key], value) if key in joined else value
+        return joined
+    if isinstance(left, list):
+        return [_add(one, other) for one, other in zip(left, right, strict=True)]
+    return left + right

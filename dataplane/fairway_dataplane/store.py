@@ -19,10 +19,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from fairway_snapshot.digest import Digest
 from fairway_snapshot.protocol import Position
 from fairway_snapshot.tree import EMPTY, Snapshot, SnapshotRefused, assemble
-
-from fairway_snapshot.digest import Digest
 
 FILE_NAME = "snapshot"
 MAGIC = b"FAIRWAY\n"
@@ -53,17 +52,17 @@ class SnapshotStore:
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
-        self._file = directory / FILE_NAME
+        self.file = directory / FILE_NAME
         self.keeps_keys = file_system_of(directory) in _MEMORY
 
     def __repr__(self) -> str:
         """Show where it is and whether keys may go there."""
-        return f"<SnapshotStore {self._file} keeps_keys={self.keeps_keys}>"
+        return f"<SnapshotStore {self.file} keeps_keys={self.keeps_keys}>"
 
     def load(self) -> Stored | None:
         """Return the stored snapshot, if there is one. Raises UnusableSnapshotError."""
         try:
-            descriptor = os.open(self._file, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+            descriptor = os.open(self.file, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
         except FileNotFoundError:
             return None
         except OSError as error:
@@ -82,7 +81,7 @@ class SnapshotStore:
         one. Raises OSError when the directory cannot be written.
         """
         if len(stored.snapshot.certificates) > 0 and not self.keeps_keys:
-            self._file.unlink(missing_ok=True)
+            self.file.unlink(missing_ok=True)
             return False
         fresh = self._directory / f".{FILE_NAME}.{os.getpid()}"
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -97,7 +96,7 @@ class SnapshotStore:
                 file.write(checksum.digest())
                 file.flush()
                 os.fsync(descriptor)
-            fresh.rename(self._file)
+            fresh.rename(self.file)
         except BaseException:
             with contextlib.suppress(OSError):
                 fresh.unlink()
@@ -149,7 +148,7 @@ def _decode(data: bytes) -> Stored:
         snapshot = assemble(Digest(root), _blobs(body, count), EMPTY)
     except SnapshotRefused as error:
         raise UnusableSnapshotError(str(error)) from error
-    return Stored(snapshot, Position(epoch=epoch, sequence=sequence, root=snapshot.root))
+    return Stored(snapshot, Position(epoch, sequence))
 
 
 def _blobs(body: memoryview, count: int) -> Iterator[bytes]:

@@ -13,11 +13,12 @@ that do not.
 
 import asyncio
 import random
+import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import TypeAlias
+from typing import TypeAlias, cast
 
 import grpc
 import grpc.aio
@@ -26,8 +27,15 @@ from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 
 from fairway_dataplane.config import DataplaneConfig
-from fairway_snapshot.protocol import Message, Offer, SubscriberSession, decode, encode
-from fairway_snapshot.tree import SnapshotRefused
+from fairway_snapshot.protocol import (
+    CommitRefused,
+    Message,
+    Offer,
+    ProtocolError,
+    SubscriberSession,
+    decode,
+    encode,
+)
 
 METHOD = "/fairway.stream.v1.Snapshots/Subscribe"
 """Full name of the call; the operator's publisher serves the same."""
@@ -49,6 +57,8 @@ _OPTIONS = (
     ("grpc.http2.max_pings_without_data", 0),
     ("grpc.max_receive_message_length", 16 << 20),
 )
+
+_EOF = grpc.aio.EOF  # type: ignore[attr-defined]  # the stubs lack it
 
 _log = structlog.get_logger("fairway.stream")
 
@@ -131,25 +141,24 @@ class Subscriber:
         failures = 0
         while True:
             address = self._config.operators[failures % len(self._config.operators)]
+            began = time.monotonic()
             try:
                 credentials = await self._usable_credentials()
                 await self._converse(address, credentials)
-            except asyncio.CancelledError:
-                raise
-            except (CredentialsError, grpc.aio.AioRpcError, TimeoutError, SnapshotRefused) as error:
+            except (CredentialsError, ProtocolError, grpc.aio.AioRpcError, TimeoutError) as error:
                 self._note_trouble(address, _reason(error))
-            except Exception as error:  # the smallest part that can be restarted is the call
+            except Exception as error:  # noqa: BLE001 - the call is the smallest part to restart
                 _log.exception("stream_bug", operator=address)
                 self._note_trouble(address, type(error).__name__)
-            failures = 0 if self.peer else failures + 1
+            lasted = time.monotonic() - began
+            failures = 0 if lasted > LONGEST_BACKOFF_SECONDS else failures + 1
             self.peer = ""
             await asyncio.sleep(_backoff(failures))
 
     def _note_trouble(self, address: str, reason: str) -> None:
         if reason != self.trouble or self.peer:
-            _log.warning(
-                "stream_lost" if self.peer else "stream_failed", operator=address, reason=reason
-            )
+            event = "stream_lost" if self.peer else "stream_failed"
+            _log.warning(event, operator=address, reason=reason)
         self.trouble = reason
 
     async def _converse(self, address: str, credentials: StreamCredentials) -> None:
@@ -162,8 +171,11 @@ class Subscriber:
                 await channel.channel_ready()
             call: _Call = channel.stream_stream(
                 METHOD, request_serializer=encode, response_deserializer=decode
-            )()
+            )(None)
             await call.write(self._session.hello())
+            self.peer = address
+            self.trouble = ""
+            _log.info("stream_up", operator=address)
             newer = asyncio.create_task(self._newer_credentials(credentials))
             try:
                 await self._listen(call, address, newer)
@@ -180,16 +192,17 @@ class Subscriber:
                 _log.info("stream_credentials_changed", operator=address)
                 return
             message = await reading
-            if message is grpc.aio.EOF:
-                raise TimeoutError("the operator ended the call")
-            if not self.peer:
-                self.peer = address
-                self.trouble = ""
-                _log.info("stream_up", operator=address)
-            await self._take(call, message)
+            if message is _EOF:
+                raise ProtocolError("the operator ended the call")
+            await self._take(call, cast("Message", message))
 
     async def _take(self, call: _Call, message: Message) -> None:
-        offer = self._session.receive(message)
+        try:
+            offer = self._session.receive(message)
+        except CommitRefused as error:
+            self._refused(error.reason)
+            await call.write(error.nack)
+            return
         if offer is None:
             return
         refusal = await self._apply(offer)
@@ -236,7 +249,7 @@ def _reason(error: Exception) -> str:
 
 
 def _backoff(failures: int) -> float:
-    """Return the seconds to wait after so many failures in a row; jittered, so that a fleet spreads."""
+    """Return seconds to wait after so many failures in a row; jittered, so that a fleet spreads."""
     longest = min(LONGEST_BACKOFF_SECONDS, SHORTEST_BACKOFF_SECONDS * 2.0 ** min(failures, 10))
     return longest * random.uniform(0.5, 1.0)  # noqa: S311 - spreads load, keeps no secret
 
