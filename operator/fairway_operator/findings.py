@@ -40,6 +40,7 @@ class Reason(StrEnum):
     UNKNOWN_ANNOTATION = "UnknownAnnotation"
     UNSUPPORTED_BACKEND = "UnsupportedBackend"
     UNSUPPORTED_PROTOCOL = "UnsupportedProtocol"
+    UNSUPPORTED_PARAMETERS = "UnsupportedParameters"
     TOO_LARGE = "TooLarge"
     NO_ROUTES = "NoRoutes"
     # What it refers to.

@@ -1,0 +1,54 @@
+"""
+Host names as users write them, and the one place that says which are legal.
+
+The API server checks the hosts of an Ingress but not those of our own Route,
+and nobody checks a file; so all are checked here, by the rules of
+``networking.k8s.io/v1`` (``IsDNS1123Subdomain``, ``IsWildcardDNS1123Subdomain``).
+"""
+
+import re
+from typing import Final
+
+from fairway_snapshot.model import HostPattern
+
+ANY_HOST: Final = HostPattern("")
+"""Of a rule without a host."""
+
+_LABEL = r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?"
+_NAME = re.compile(rf"{_LABEL}(?:\.{_LABEL})*")
+_ADDRESS = re.compile(r"[0-9.]+")
+_MAX_LENGTH = 253
+
+
+def parse_host(text: str) -> HostPattern:
+    """
+    Return the pattern of ``shop.example`` or ``*.shop.example``.
+
+    Raises ValueError, with a message for its author, for anything else: an
+    asterisk elsewhere, an address, a port, upper case.
+    """
+    name = text.removeprefix("*.")
+    if len(text) > _MAX_LENGTH:
+        raise ValueError(f"a host has at most {_MAX_LENGTH} characters, not {len(text)}")
+    if "*" in name:
+        raise ValueError(f"{text!r} has an asterisk that is not its whole first label")
+    if not _NAME.fullmatch(name):
+        raise ValueError(f"{text!r} is not a host name")
+    if _ADDRESS.fullmatch(name):
+        raise ValueError(f"{text!r} is an address, not a host name")
+    return HostPattern(text)
+
+
+def is_name(text: str) -> bool:
+    """Tell whether ``text`` can name an object (a DNS subdomain)."""
+    return len(text) <= _MAX_LENGTH and _NAME.fullmatch(text) is not None
+
+
+def covers(pattern: str, host: str) -> bool:
+    """Tell whether ``pattern`` stands for ``host``; an asterisk stands for one label."""
+    if pattern == host:
+        return True
+    if not pattern.startswith("*.") or host.startswith("*."):
+        return False
+    _, _, parent = host.partition(".")
+    return parent == pattern[2:]
