@@ -24,17 +24,26 @@ class OperatorConfig:
     instance: str = "operator"
     """This replica's name, as it stands in the Lease; in a cluster the name of the pod."""
 
+    instance_address: str = ""
+    """Address at which other replicas reach this one; in a cluster that of the pod."""
+
     namespace: str = "fairway-system"
     """The operator's own namespace: where its Lease and its two Secrets are."""
 
     release: str = "fairway"
-    """Prefix of the names of the Lease and the Secrets, so that two releases can share a cluster."""
+    """Prefix of the names of Lease and Secrets, so that two releases can share a cluster."""
 
     kubeconfig: str = ""
     """Path of a kubeconfig file; empty means the pod's service account."""
 
     controller_name: str = "fairway.dev/ingress-controller"
     """Serve the IngressClasses whose ``spec.controller`` is exactly this."""
+
+    assumed_class: str = "fairway"
+    """
+    The IngressClass taken to be ours where IngressClasses may not be read, which is
+    so when the operator is limited to namespaces and has no ClusterRole.
+    """
 
     watch_without_class: bool = False
     """Serve Ingresses and Routes that name no class, too."""
@@ -64,10 +73,10 @@ class OperatorConfig:
     """``namespace/name`` of the Service whose load-balancer address Ingress status shows."""
 
     status_addresses: tuple[str, ...] = ()
-    """Addresses or host names for Ingress status, comma separated; stand before ``status_service``."""
+    """Addresses or host names for Ingress status, comma separated; before ``status_service``."""
 
     status_node_labels: str = ""
-    """Label selector of the nodes whose addresses Ingress status shows, when nothing else is set."""
+    """Label selector of nodes whose addresses Ingress status shows, when nothing else is set."""
 
     settle_seconds: float = 0.05
     """Quiet time that ends a burst of events, so that the burst makes one snapshot."""
@@ -112,6 +121,7 @@ class OperatorConfig:
     """``debug``, ``info``, ``warning`` or ``error``."""
 
     def __post_init__(self) -> None:
+        """Refuse, by ValueError, what cannot work together."""
         _require(
             self.settle_seconds <= self.settle_limit_seconds,
             "settle_seconds must not exceed settle_limit_seconds",

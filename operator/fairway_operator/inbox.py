@@ -17,7 +17,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from fairway_operator.resources import Kind, ObjectRef
+from fairway_operator.refs import Kind, ObjectRef
 
 Clock = Callable[[], float]
 Sleep = Callable[[float], Awaitable[None]]
@@ -78,9 +78,11 @@ class Inbox:
         self._buried: dict[Kind, dict[ObjectRef, int]] = {kind: {} for kind in Kind}
 
     def __repr__(self) -> str:
+        """Say how much is waiting."""
         return f"Inbox(pending={len(self._pending)})"
 
     def __len__(self) -> int:
+        """Return the number of objects with news."""
         return len(self._pending)
 
     def put(self, event: WatchEvent) -> bool:

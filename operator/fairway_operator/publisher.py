@@ -2,31 +2,86 @@
 The gRPC service that data planes subscribe to.
 
 One bidirectional call for each data plane, :data:`METHOD`, whose messages are
-the bytes of :mod:`fairway_snapshot.protocol`; the decisions are those of one
-``PublisherSession`` for each call. ``publish`` never waits: each call has its own
-task and sends at its own pace, and what it has not sent is replaced by what is
-newer.
+the bytes of :mod:`fairway_snapshot.protocol`; what to send is decided by one
+``PublisherSession`` for each call. ``publish`` never waits: each call has a task
+of its own that sends at the pace of its peer, and a subscriber has one update
+in flight at most, so a slow one costs the others nothing.
+
+Positions are made to grow for each subscriber. It may come from another
+replica, or from this one before a restart, with a position that is later than
+ours; its stream then goes on above what it said in its hello, and nobody
+else's does (docs/adr: the order of the stream).
+
+The one rule: both ends show a certificate of our authority, and only one for
+the role of a data plane may subscribe. There is no port without TLS.
 """
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+import asyncio
+import contextlib
+import time
+from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import dataclass, field
+from typing import TypeAlias
 
-from fairway_operator.authority import Credentials
+import grpc
+import structlog
+
+from fairway_operator.authority import Credentials, Role
+from fairway_snapshot.digest import Digest, short
+from fairway_snapshot.protocol import (
+    Ack,
+    Hello,
+    Message,
+    Nack,
+    Position,
+    ProtocolError,
+    PublisherSession,
+    SnapshotHistory,
+    decode,
+    encode,
+)
 from fairway_snapshot.tree import Snapshot
+
+log = structlog.get_logger(__name__)
 
 METHOD = "/fairway.stream.v1.Snapshots/Subscribe"
 """Full name of the call."""
 
+HELLO_SECONDS = 10.0
+"""A call that has not said hello by then is ended."""
 
-@dataclass(frozen=True, slots=True, order=True)
-class Position:
-    """Where in the order of snapshots; ``epoch`` counts changes of the Lease's holder."""
+HISTORY = 64
+"""How many snapshots a subscriber can resume from."""
 
-    epoch: int
-    sequence: int
+LATEST_SEQUENCE = 1 << 62
+"""A hello beyond this would leave no room to go on; it is refused."""
+
+_OPTIONS = (
+    # A data plane that vanished without a word is noticed in half a minute.
+    ("grpc.keepalive_time_ms", 20_000),
+    ("grpc.keepalive_timeout_ms", 10_000),
+    ("grpc.keepalive_permit_without_calls", 1),
+    ("grpc.http2.min_ping_interval_without_data_ms", 5_000),
+    ("grpc.http2.max_ping_strikes", 0),
+    # Two processes on one port would each have half of the subscribers.
+    ("grpc.so_reuseport", 0),
+    # What subscribers send is small.
+    ("grpc.max_receive_message_length", 64 * 1024),
+)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Receipt:
+    """News of one subscriber; a data plane that left has neither root nor reason."""
+
+    instance: str
+    root: Digest | None
+    """What it serves, or what it has refused."""
+    reason: str = ""
+    """Why it refused ``root``; empty for an acknowledgement."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Subscriber:
     """What is known of one connected data plane."""
 
@@ -34,10 +89,41 @@ class Subscriber:
     version: str
     peer: str
     connected_at: float
-    acked_root: bytes | None
-    acked_at: float | None
-    refused_root: bytes | None
+    """Wall clock, seconds since the epoch."""
+    root: Digest | None
+    """What it is known to serve."""
     refused_reason: str
+    """Why it keeps that instead of the newest; empty when it does not."""
+
+
+_Context: TypeAlias = "grpc.aio.ServicerContext[bytes, bytes]"
+
+
+@dataclass(slots=True, eq=False)
+class _Call:
+    """One connected subscriber."""
+
+    hello: Hello
+    peer: str
+    session: PublisherSession
+    connected_at: float
+    last: Position
+    """The latest position that this subscriber has or was sent."""
+    outgoing: list[Message] = field(default_factory=list)
+    news: asyncio.Event = field(default_factory=asyncio.Event)
+    replaced: bool = False
+
+    def offer(self, snapshot: Snapshot, position: Position) -> None:
+        """Have the newest snapshot sent, under a position that this subscriber takes."""
+        epoch, sequence = max(position, Position(self.last.epoch, self.last.sequence + 1))
+        self.last = Position(epoch, sequence)
+        self.send(self.session.publish(snapshot, epoch, sequence))
+
+    def send(self, messages: list[Message]) -> None:
+        """Have these sent."""
+        self.outgoing.extend(messages)
+        if messages:
+            self.news.set()
 
 
 class Publisher:
@@ -45,31 +131,188 @@ class Publisher:
 
     def __init__(
         self,
-        *,
-        address: str,
         credentials: Credentials,
-        max_subscribers: int,
-        on_receipt: Callable[[], None],
+        *,
+        max_subscribers: int = 10_000,
+        on_receipt: Callable[[Receipt], None] = lambda _receipt: None,
     ) -> None:
-        """``on_receipt`` is called when a subscriber came, went, acknowledged or refused."""
-        raise NotImplementedError
+        """``on_receipt`` is called when a subscriber came, acknowledged, refused or left."""
+        self._credentials = credentials
+        self._max_subscribers = max_subscribers
+        self._on_receipt = on_receipt
+        self._history = SnapshotHistory(limit=HISTORY)
+        self._calls: dict[str, _Call] = {}
+        self._newest: tuple[Snapshot, Position] | None = None
+        self._server: grpc.aio.Server | None = None
 
-    async def start(self) -> int:
-        """Listen; return the port. Raises OSError when the address is taken."""
-        raise NotImplementedError
+    def __repr__(self) -> str:
+        """Say how many subscribers there are."""
+        return f"Publisher(subscribers={len(self._calls)})"
+
+    async def start(self, host: str, port: int) -> int:
+        """Listen, and return the port (for port 0). Raises OSError when it is taken."""
+        server = grpc.aio.server(options=_OPTIONS)
+        handler = grpc.stream_stream_rpc_method_handler(self._subscribe)
+        service, _, method = METHOD.strip("/").partition("/")
+        server.add_generic_rpc_handlers(
+            (grpc.method_handlers_generic_handler(service, {method: handler}),)
+        )
+        tls = grpc.dynamic_ssl_server_credentials(
+            _configuration(self._credentials),
+            self._newest_configuration,
+            True,  # noqa: FBT003 - the client certificate is required
+        )
+        address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+        try:
+            bound = server.add_secure_port(address, tls)
+        except RuntimeError as error:
+            raise OSError(f"cannot listen at {address}: {error}") from error
+        await server.start()
+        self._server = server
+        log.info("publisher-started", address=address, port=bound)
+        return bound
 
     async def stop(self, *, grace_seconds: float) -> None:
         """End all calls; those that do not end in time are cut."""
-        raise NotImplementedError
+        if self._server is not None:
+            await self._server.stop(grace_seconds)
+            self._server = None
 
     def publish(self, snapshot: Snapshot, position: Position) -> None:
-        """Make this the snapshot that every subscriber should have."""
-        raise NotImplementedError
+        """Make this the snapshot that every subscriber should have; never waits."""
+        self._newest = (snapshot, position)
+        self._history.add(snapshot)
+        for call in self._calls.values():
+            call.offer(snapshot, position)
 
     def renew_credentials(self, credentials: Credentials) -> None:
         """Use these for new connections; established ones go on."""
-        raise NotImplementedError
+        self._credentials = credentials
 
     def subscribers(self) -> Sequence[Subscriber]:
-        """Return the connected data planes."""
-        raise NotImplementedError
+        """Return the connected data planes, in the order in which they came."""
+        return [
+            Subscriber(
+                instance=call.hello.instance,
+                version=call.hello.version,
+                peer=call.peer,
+                connected_at=call.connected_at,
+                root=call.session.root,
+                refused_reason=call.session.refused[1] if call.session.refused else "",
+            )
+            for call in self._calls.values()
+        ]
+
+    def _newest_configuration(self) -> grpc.ServerCertificateConfiguration:
+        # Called for each handshake, by a thread of grpc: one attribute is read, once.
+        return _configuration(self._credentials)
+
+    async def _subscribe(self, requests: AsyncIterator[bytes], context: _Context) -> None:
+        """Serve one call; its end, however it comes, is the end of the subscriber."""
+        role = _role(context)
+        if role is not Role.DATAPLANE:
+            await context.abort(grpc.StatusCode.PERMISSION_DENIED, "this is for data planes")
+        if len(self._calls) >= self._max_subscribers:
+            await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, "too many subscribers")
+        try:
+            call = await self._greet(requests, context)
+            try:
+                await self._converse(call, requests, context)
+            finally:
+                self._forget(call)
+        except ProtocolError as error:
+            log.warning("subscriber-broke-protocol", peer=context.peer(), reason=str(error))
+            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(error))
+
+    async def _greet(self, requests: AsyncIterator[bytes], context: _Context) -> _Call:
+        try:
+            async with asyncio.timeout(HELLO_SECONDS):
+                hello = decode(await anext(requests))
+        except (TimeoutError, StopAsyncIteration) as error:
+            raise ProtocolError("no hello") from error
+        if not isinstance(hello, Hello):
+            raise ProtocolError("the first message is not a hello")
+        if max(hello.epoch, hello.sequence) >= LATEST_SEQUENCE:
+            raise ProtocolError("a position that leaves no room for another")
+        call = _Call(
+            hello=hello,
+            peer=context.peer(),
+            session=PublisherSession(self._history),
+            connected_at=time.time(),
+            last=Position(hello.epoch, hello.sequence),
+        )
+        previous = self._calls.get(hello.instance)
+        if previous is not None:
+            # The data plane is back before its old connection was found dead.
+            previous.replaced = True
+            previous.news.set()
+        self._calls[hello.instance] = call
+        log.info("subscriber-joined", instance=hello.instance, root=short(hello.root))
+        call.session.receive(hello)
+        self._on_receipt(Receipt(instance=hello.instance, root=hello.root))
+        if self._newest is not None:
+            call.offer(*self._newest)
+        return call
+
+    async def _converse(
+        self, call: _Call, requests: AsyncIterator[bytes], context: _Context
+    ) -> None:
+        listening = asyncio.create_task(self._listen(call, requests))
+        listening.add_done_callback(lambda _: call.news.set())
+        try:
+            while not listening.done() and not call.replaced:
+                await call.news.wait()
+                call.news.clear()
+                messages, call.outgoing = call.outgoing, []
+                for message in messages:
+                    await context.write(encode(message))
+        finally:
+            listening.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await listening
+
+    async def _listen(self, call: _Call, requests: AsyncIterator[bytes]) -> None:
+        async for data in requests:
+            message = decode(data)
+            if isinstance(message, Hello):
+                raise ProtocolError("a second hello")
+            messages = call.session.receive(message)
+            self._tell(call, message)
+            call.send(messages)
+
+    def _tell(self, call: _Call, message: Message) -> None:
+        instance = call.hello.instance
+        match message:
+            case Ack():
+                self._on_receipt(Receipt(instance=instance, root=message.root))
+            case Nack():
+                log.warning(
+                    "snapshot-refused",
+                    instance=instance,
+                    root=short(message.root),
+                    reason=message.reason,
+                )
+                self._on_receipt(
+                    Receipt(instance=instance, root=message.root, reason=message.reason)
+                )
+            case _:
+                pass
+
+    def _forget(self, call: _Call) -> None:
+        instance = call.hello.instance
+        if self._calls.get(instance) is call:
+            del self._calls[instance]
+            log.info("subscriber-left", instance=instance)
+            self._on_receipt(Receipt(instance=instance, root=None))
+
+
+def _configuration(credentials: Credentials) -> grpc.ServerCertificateConfiguration:
+    return grpc.ssl_server_certificate_configuration(
+        [(credentials.key.reveal(), credentials.chain)], root_certificates=credentials.trusted
+    )
+
+
+def _role(context: _Context) -> Role | None:
+    """Return the role that the peer's certificate names; gRPC has verified the certificate."""
+    names = context.auth_context().get("x509_subject_alternative_name", ())
+    return next((role for role in Role if role.uri.encode() in names), None)
