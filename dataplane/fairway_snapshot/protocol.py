@@ -227,38 +227,32 @@ class PublisherSession:
         update = self._newest
         if self.subscriber is None or self._in_flight is not None or update is None:
             return []
-        if update.position <= self._settled:
+        if update.position <= self._settled or not self._wants(self.subscriber, update):
             return []
         self._settled = update.position
-        if update.snapshot.root == self._refused_root:
-            return []
-        if self._is_behind(update):
-            held = tuple(self._held_position)
-            self.refused = (update.position, f"the subscriber holds {held}, which is later")
-            return []
-        unknown = self._unknown_filter(update)
-        if unknown is not None:
-            self._refuse(update, f"the subscriber does not know the filter {unknown}")
-            return []
         self._in_flight = update
         epoch, sequence = update.position
         commit = Commit(epoch=epoch, sequence=sequence, root=update.snapshot.root)
-        # The subscriber's own root is not always one that we remember.
-        if self.subscriber.root == update.snapshot.root and self.acked is None:
+        # The subscriber's own root is not always one that is remembered here.
+        if self.acked is None and self.subscriber.root == commit.root:
             return [commit]
         return [*_chunks(missing_blobs(self._held, update.snapshot)), commit]
 
-    def _is_behind(self, update: _Update) -> bool:
-        assert self.subscriber is not None
-        changed = self.subscriber.root != update.snapshot.root
-        return changed and update.position <= self._held_position
-
-    def _unknown_filter(self, update: _Update) -> str | None:
-        assert self.subscriber is not None
-        known = self.subscriber.filters
+    def _wants(self, subscriber: Hello, update: _Update) -> bool:
+        """Say whether to send the update; note why not, where the reason is the subscriber's."""
+        root = update.snapshot.root
+        if root == self._refused_root:
+            return False
+        if update.position <= self._held_position and root != subscriber.root:
+            held = tuple(self._held_position)
+            self.refused = (update.position, f"the subscriber holds {held}, which is later")
+            return False
         # What it holds, it can read: only what changed may ask for something new.
-        names = _new_filters(self._held, update.snapshot)
-        return next((name for name in names if name not in known), None)
+        for name in _new_filters(self._held, update.snapshot):
+            if name not in subscriber.filters:
+                self._refuse(update, f"the subscriber does not know the filter {name}")
+                return False
+        return True
 
 
 @dataclass(frozen=True, slots=True)
