@@ -18,7 +18,7 @@ import asyncio
 import ssl
 from collections.abc import Iterable
 from contextlib import suppress
-from typing import Any
+from typing import Any, cast
 
 from fairway_dataplane.clock import NEVER, Clock
 from fairway_dataplane.policy import Limits
@@ -109,8 +109,8 @@ class TlsLayer(asyncio.Protocol, asyncio.Transport):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Begin the handshake's time."""
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        # uvloop's transports have this interface and not this class.
+        self._transport = cast("asyncio.Transport", transport)
         self._expire_in(self._limits.handshake_seconds)
 
     def data_received(self, data: bytes) -> None:
@@ -189,6 +189,7 @@ class TlsLayer(asyncio.Protocol, asyncio.Transport):
             return
         if len(data) <= WRITE_BYTES:
             self._encrypt(data)
+            # What is written while records are read goes out together after them.
             if not self._pumping or self._outgoing.pending > FEED_BYTES:
                 self._flush()
             return
@@ -367,8 +368,9 @@ class TlsLayer(asyncio.Protocol, asyncio.Transport):
             return
         self._pumping = True
         try:
+            # A record that is whole is read whole: what is left is left in ``_incoming``.
             while self._reading and not self._closing and not self._peer_closed:
-                plain = self._decrypt()
+                plain = self._decrypt() if self._incoming.pending else b""
                 if plain:
                     self._inner.data_received(plain)
                 elif not self._held:
@@ -394,18 +396,12 @@ class TlsLayer(asyncio.Protocol, asyncio.Transport):
         try:
             while True:
                 plain = read(READ_BYTES)
-                size += len(plain)
                 if not plain:
                     self._peer_closed = True
                     break
-                if not incoming.pending:
-                    if not parts:
-                        self._waste -= size + (size >> 3)
-                        return plain
-                    parts.append(plain)
-                    break
+                size += len(plain)
                 parts.append(plain)
-                if size >= FEED_BYTES:
+                if not incoming.pending or size >= FEED_BYTES:
                     break
         except ssl.SSLWantReadError:
             pass  # The rest of a record is still on its way.
@@ -415,7 +411,7 @@ class TlsLayer(asyncio.Protocol, asyncio.Transport):
             self.abort()
             return b""
         self._waste -= size + (size >> 3)
-        return b"".join(parts)
+        return parts[0] if len(parts) == 1 else b"".join(parts)
 
     def _forgive(self) -> None:
         """Forgive overhead by the time that has passed; end a connection that is all overhead."""
