@@ -37,5 +37,6 @@ class ObjectRef(
     name: str
 
     def __str__(self) -> str:
+        """Return the object as people write it."""
         where = f"{self.namespace}/" if self.namespace else ""
         return f"{self.kind} {where}{self.name}"

@@ -78,7 +78,7 @@ def _root() -> Schema:
     }
 
 
-def _schema(kind: inspect.Type) -> Schema:
+def _schema(kind: inspect.Type) -> Schema:  # noqa: PLR0911 - one return for each type there is
     match kind:
         case inspect.Metadata():
             # Outer words go before inner ones: a field says more than its type.

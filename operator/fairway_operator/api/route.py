@@ -109,7 +109,7 @@ class Method(StrEnum):
     PATCH = "PATCH"
 
 
-class PathMatch(ApiStruct, kw_only=True):
+class PathMatch(ApiStruct, frozen=True, kw_only=True):
     """Condition on the path of a request."""
 
     __cel__ = (
@@ -144,7 +144,7 @@ class PathMatch(ApiStruct, kw_only=True):
     ] = "/"
 
 
-class HeaderMatch(ApiStruct, kw_only=True):
+class HeaderMatch(ApiStruct, frozen=True, kw_only=True):
     """Condition on a header of a request."""
 
     name: HeaderName
@@ -161,12 +161,10 @@ class HeaderMatch(ApiStruct, kw_only=True):
     ] = ""
 
 
-class QueryMatch(ApiStruct, kw_only=True):
+class QueryMatch(ApiStruct, frozen=True, kw_only=True):
     """Condition on a parameter of the query."""
 
-    name: Annotated[
-        str, Meta(description="Name of the parameter.", min_length=1, max_length=256)
-    ]
+    name: Annotated[str, Meta(description="Name of the parameter.", min_length=1, max_length=256)]
     type: Annotated[
         ValueType,
         Meta(
@@ -180,12 +178,12 @@ class QueryMatch(ApiStruct, kw_only=True):
     ] = ""
 
 
-class Match(ApiStruct, kw_only=True):
+class Match(ApiStruct, frozen=True, kw_only=True):
     """Conditions on a request; all of them must hold."""
 
-    path: Annotated[
-        PathMatch, Meta(description="Condition on the path; without it, any path.")
-    ] = PathMatch()
+    path: Annotated[PathMatch, Meta(description="Condition on the path; without it, any path.")] = (
+        PathMatch()
+    )
     method: Annotated[
         Method | None, Meta(description="The request's method; without it, any method.")
     ] = None
@@ -199,14 +197,14 @@ class Match(ApiStruct, kw_only=True):
     ] = ()
 
 
-class Header(ApiStruct, kw_only=True):
+class Header(ApiStruct, frozen=True, kw_only=True):
     """A header."""
 
     name: HeaderName
     value: HeaderValue
 
 
-class HeaderEdit(ApiStruct, kw_only=True):
+class HeaderEdit(ApiStruct, frozen=True, kw_only=True):
     """Changes of headers: first remove, then set, then add."""
 
     set: Annotated[
@@ -228,7 +226,7 @@ AbsolutePath: TypeAlias = Annotated[
 ]
 
 
-class StripPrefix(ApiStruct, kw_only=True):
+class StripPrefix(ApiStruct, frozen=True, kw_only=True):
     """Remove a leading path before the request goes to the backend."""
 
     prefix: Annotated[
@@ -242,7 +240,7 @@ class StripPrefix(ApiStruct, kw_only=True):
     ]
 
 
-class PathRewrite(ApiStruct, kw_only=True):
+class PathRewrite(ApiStruct, frozen=True, kw_only=True):
     """Another path."""
 
     __cel__ = (
@@ -257,13 +255,11 @@ class PathRewrite(ApiStruct, kw_only=True):
     ] = None
     replace_prefix_match: Annotated[
         AbsolutePath | None,
-        Meta(
-            description="Replaces the part that matched; only with matches of type PathPrefix."
-        ),
+        Meta(description="Replaces the part that matched; only with matches of type PathPrefix."),
     ] = None
 
 
-class Rewrite(ApiStruct, kw_only=True):
+class Rewrite(ApiStruct, frozen=True, kw_only=True):
     """Send the request under another path or host name."""
 
     __cel__ = (Cel("has(self.path) || has(self.host)", "write path, host, or both"),)
@@ -282,7 +278,7 @@ class Scheme(StrEnum):
     HTTPS = "https"
 
 
-class Redirect(ApiStruct, kw_only=True):
+class Redirect(ApiStruct, frozen=True, kw_only=True):
     """Answer with a redirect; what is not given stays as the request had it."""
 
     scheme: Annotated[Scheme | None, Meta(description="Scheme of the new location.")] = None
@@ -304,7 +300,7 @@ class Redirect(ApiStruct, kw_only=True):
     ] = 302
 
 
-class DirectResponse(ApiStruct, kw_only=True):
+class DirectResponse(ApiStruct, frozen=True, kw_only=True):
     """Answer without a backend."""
 
     status: Annotated[int, Meta(description="Status of the answer.", ge=200, le=599)]
@@ -320,7 +316,7 @@ class DirectResponse(ApiStruct, kw_only=True):
     ] = "text/plain; charset=utf-8"
 
 
-class Filter(ApiStruct, kw_only=True):
+class Filter(ApiStruct, frozen=True, kw_only=True):
     """One change of the request or of the response; exactly one of its fields is given."""
 
     __cel__ = (
@@ -356,7 +352,7 @@ class Filter(ApiStruct, kw_only=True):
     ] = None
 
 
-class Timeouts(ApiStruct, kw_only=True):
+class Timeouts(ApiStruct, frozen=True, kw_only=True):
     """Limits; what is not given is the data plane's setting."""
 
     request: Annotated[
@@ -367,20 +363,18 @@ class Timeouts(ApiStruct, kw_only=True):
         Duration | None,
         Meta(description="One attempt at a backend, up to the head of its response."),
     ] = None
-    connect: Annotated[
-        Duration | None, Meta(description="Opening a connection to a backend.")
-    ] = None
+    connect: Annotated[Duration | None, Meta(description="Opening a connection to a backend.")] = (
+        None
+    )
     idle: Annotated[
         Duration | None, Meta(description="Silence within a response or an upgraded connection.")
     ] = None
 
 
-class Retry(ApiStruct, kw_only=True):
+class Retry(ApiStruct, frozen=True, kw_only=True):
     """When a request is sent again, to another endpoint where there is one."""
 
-    attempts: Annotated[
-        int, Meta(description="Further attempts after the first.", ge=1, le=10)
-    ] = 1
+    attempts: Annotated[int, Meta(description="Further attempts after the first.", ge=1, le=10)] = 1
     codes: Annotated[
         tuple[Annotated[int, Meta(ge=400, le=599)], ...],
         Meta(
@@ -395,14 +389,12 @@ class Retry(ApiStruct, kw_only=True):
     ] = None
 
 
-class BackendRef(ApiStruct, kw_only=True):
+class BackendRef(ApiStruct, frozen=True, kw_only=True):
     """A Service, and its share of the requests."""
 
     name: Annotated[
         str,
-        Meta(
-            description="Name of the Service.", min_length=1, max_length=253, pattern=_SUBDOMAIN
-        ),
+        Meta(description="Name of the Service.", min_length=1, max_length=253, pattern=_SUBDOMAIN),
     ]
     namespace: Annotated[
         Annotated[str, Meta(min_length=1, max_length=63, pattern=_LABEL)] | None,
@@ -427,7 +419,7 @@ class BackendRef(ApiStruct, kw_only=True):
     ] = 1
 
 
-class Rule(ApiStruct, kw_only=True):
+class Rule(ApiStruct, frozen=True, kw_only=True):
     """Requests that match, what is done to them, and where they go."""
 
     __cel__ = (
@@ -469,7 +461,7 @@ class Rule(ApiStruct, kw_only=True):
     ] = ()
 
 
-class Tls(ApiStruct, kw_only=True):
+class Tls(ApiStruct, frozen=True, kw_only=True):
     """How the hosts of the Route are served over TLS."""
 
     secret_name: Annotated[
@@ -484,7 +476,7 @@ class Tls(ApiStruct, kw_only=True):
     ] = True
 
 
-class RouteSpec(ApiStruct, kw_only=True):
+class RouteSpec(ApiStruct, frozen=True, kw_only=True):
     """What its author wants."""
 
     __cel__ = (
@@ -532,7 +524,7 @@ class ConditionStatus(StrEnum):
     UNKNOWN = "Unknown"
 
 
-class RouteCondition(ApiStruct, kw_only=True):
+class RouteCondition(ApiStruct, frozen=True, kw_only=True):
     """One aspect of the state, as metav1.Condition."""
 
     type: Annotated[
@@ -540,9 +532,7 @@ class RouteCondition(ApiStruct, kw_only=True):
         Meta(description="Accepted, ResolvedRefs or Programmed.", min_length=1, max_length=316),
     ]
     status: Annotated[ConditionStatus, Meta(description="True, False or Unknown.")]
-    reason: Annotated[
-        str, Meta(description="Why, in one word.", min_length=1, max_length=1024)
-    ]
+    reason: Annotated[str, Meta(description="Why, in one word.", min_length=1, max_length=1024)]
     message: Annotated[str, Meta(description="Why, in a sentence.", max_length=32768)]
     last_transition_time: Annotated[
         str,
@@ -561,7 +551,7 @@ class RouteCondition(ApiStruct, kw_only=True):
     ]
 
 
-class RouteStatus(ApiStruct, kw_only=True):
+class RouteStatus(ApiStruct, frozen=True, kw_only=True):
     """What is true of the Route; written by the operator."""
 
     observed_generation: Annotated[

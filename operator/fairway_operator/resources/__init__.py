@@ -7,18 +7,55 @@ the object and is left out, an object that makes no sense is
 :class:`Undecodable`. Values keep what the compiler needs and nothing else.
 """
 
-from collections.abc import Mapping
-from typing import Any, TypeAlias
+from collections.abc import Callable, Mapping
+from typing import Any, Final, TypeAlias
 
 import msgspec
 
 from fairway_operator.findings import Finding
 from fairway_operator.refs import Kind, ObjectRef
+from fairway_operator.resources import (
+    endpoint_slice,
+    ingress,
+    ingress_class,
+    namespace,
+    reference_grant,
+    route,
+    secret,
+    service,
+)
+from fairway_operator.resources.body import Reader
+from fairway_operator.resources.endpoint_slice import EndpointSlice
+from fairway_operator.resources.ingress import Ingress
+from fairway_operator.resources.ingress_class import IngressClass
+from fairway_operator.resources.namespace import Namespace
+from fairway_operator.resources.reference_grant import ReferenceGrant
+from fairway_operator.resources.route import Route
+from fairway_operator.resources.secret import Secret
+from fairway_operator.resources.service import Service
 
-__all__ = ["Kind", "ObjectRef", "Resource", "Undecodable", "decode"]
+__all__ = [
+    "EndpointSlice",
+    "Ingress",
+    "IngressClass",
+    "Kind",
+    "Namespace",
+    "ObjectRef",
+    "ReferenceGrant",
+    "Resource",
+    "Route",
+    "Secret",
+    "Service",
+    "Undecodable",
+    "decode",
+]
+
+Resource: TypeAlias = (
+    Ingress | IngressClass | Route | Service | EndpointSlice | Secret | Namespace | ReferenceGrant
+)
 
 
-class Undecodable(msgspec.Struct, frozen=True, kw_only=True):
+class Undecodable(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """An object that cannot be read at all, and why."""
 
     ref: ObjectRef
@@ -26,13 +63,27 @@ class Undecodable(msgspec.Struct, frozen=True, kw_only=True):
     findings: tuple[Finding, ...]
 
 
-Resource: TypeAlias = Any
-
-
 def decode(kind: Kind, body: Mapping[str, Any]) -> Resource | Undecodable:
     """
     Return the typed value of ``body``, the object as the API server sends it.
 
-    Never raises for what a user can write, of whatever JSON type.
+    Never raises for what a user can write, of whatever JSON type. Keep
+    ``metadata.managedFields`` in the body: they tell whether a status is ours.
     """
-    raise NotImplementedError
+    reader = Reader(kind, body)
+    resource = _DECODERS[kind](reader, body) if reader.ref.name else None
+    if resource is None:
+        return Undecodable(ref=reader.ref, findings=tuple(reader.findings))
+    return resource
+
+
+_DECODERS: Final[Mapping[Kind, Callable[[Reader, Mapping[str, Any]], Resource | None]]] = {
+    Kind.INGRESS: ingress.decode,
+    Kind.INGRESS_CLASS: ingress_class.decode,
+    Kind.ROUTE: route.decode,
+    Kind.SERVICE: service.decode,
+    Kind.ENDPOINT_SLICE: endpoint_slice.decode,
+    Kind.SECRET: secret.decode,
+    Kind.NAMESPACE: namespace.decode,
+    Kind.REFERENCE_GRANT: reference_grant.decode,
+}

@@ -45,7 +45,7 @@ class Reader:
     def __init__(self, kind: Kind, body: object) -> None:
         self.findings: list[Finding] = []
         self.ref = ObjectRef(kind, "", "")
-        metadata = self.mapping(body).get("metadata")
+        metadata = self.mapping(body, "").get("metadata")
         fields: Mapping[Any, Any] = metadata if isinstance(metadata, Mapping) else _EMPTY
         name, namespace = fields.get("name"), fields.get("namespace")
         if not isinstance(name, str) or not is_name(name):
@@ -81,7 +81,7 @@ class Reader:
             )
         )
 
-    def mapping(self, value: object, field: str = "") -> Mapping[str, Any]:
+    def mapping(self, value: object, field: str) -> Mapping[str, Any]:
         """Return an object; absent is empty."""
         if value is None:
             return _EMPTY
@@ -98,9 +98,7 @@ class Reader:
             self.note(field, f"{show(value)} is not a list", "start each item with a dash")
             return ()
         if len(value) > _MAX_ITEMS:
-            self.note(
-                field, f"a list of {len(value)} items is too long", reason=Reason.TOO_LARGE
-            )
+            self.note(field, f"a list of {len(value)} items is too long", reason=Reason.TOO_LARGE)
             return ()
         return value
 
@@ -145,18 +143,17 @@ class Reader:
     def metadata(self, body: Mapping[str, Any]) -> Metadata:
         """Return what is kept of the metadata; absent parts are normal for files."""
         fields = self.mapping(body.get("metadata"), "metadata")
-        uid, generation = fields.get("uid"), fields.get("generation")
-        whole = isinstance(generation, int) and not isinstance(generation, bool)
+        uid = fields.get("uid")
         return Metadata(
             uid=uid if isinstance(uid, str) and is_encodable(uid) else "",
-            generation=generation if whole and 0 <= generation < 2**63 else 0,
+            generation=whole(fields.get("generation")),
             created=_timestamp(fields.get("creationTimestamp")),
         )
 
     def annotations(self, body: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
         """Return our own annotations, sorted, without their prefix."""
         metadata = self.mapping(body.get("metadata"), "metadata")
-        given = self.mapping(metadata.get("annotations"), "metadata.annotations")
+        given: Mapping[Any, Any] = self.mapping(metadata.get("annotations"), "metadata.annotations")
         ours = []
         for name, value in given.items():
             if isinstance(name, str) and name.startswith(ANNOTATION_PREFIX):
@@ -182,6 +179,13 @@ def owns_status(body: Mapping[str, Any]) -> bool:
     return False
 
 
+def whole(value: object) -> int:
+    """Return a number as the API server counts, 0 for anything else."""
+    if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**63:
+        return value
+    return 0
+
+
 def show(value: object) -> str:
     """Return a short text of a user's value for a message; long ones are cut."""
     if value is None:
@@ -192,7 +196,7 @@ def show(value: object) -> str:
         return "a list"
     text = repr(value[:80]) if isinstance(value, str) else str(value)
     text = text.encode("utf-8", "backslashreplace").decode()
-    return text if len(text) <= 80 else f"{text[:77]}..."  # noqa: PLR2004 - about one line
+    return text if len(text) <= 80 else f"{text[:77]}..."
 
 
 def is_encodable(text: str) -> bool:

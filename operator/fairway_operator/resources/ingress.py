@@ -13,7 +13,7 @@ import msgspec
 
 from fairway_operator.findings import Finding, Reason, Severity
 from fairway_operator.hosts import ANY_HOST, is_name, parse_host
-from fairway_operator.refs import Kind, ObjectRef
+from fairway_operator.refs import ObjectRef
 from fairway_operator.resources.body import Metadata, Reader, owns_status, show
 from fairway_snapshot.model import HostPattern, PathKind
 
@@ -94,9 +94,7 @@ def decode(reader: Reader, body: Mapping[str, Any]) -> Ingress:
         ref=reader.ref,
         metadata=reader.metadata(body),
         class_name=reader.text(spec.get("ingressClassName"), "spec.ingressClassName"),
-        class_annotation=reader.text(
-            class_annotation, f"metadata.annotations[{CLASS_ANNOTATION}]"
-        ),
+        class_annotation=reader.text(class_annotation, f"metadata.annotations[{CLASS_ANNOTATION}]"),
         annotations=reader.annotations(body),
         default_backend=None
         if default is None
@@ -144,9 +142,7 @@ def _host(reader: Reader, value: object, field: str) -> HostPattern | None:
         return None
 
 
-def _path(
-    reader: Reader, index: int, body: Mapping[str, Any], field: str
-) -> IngressPath | None:
+def _path(reader: Reader, index: int, body: Mapping[str, Any], field: str) -> IngressPath | None:
     written = reader.text(body.get("pathType"), f"{field}.pathType")
     path = reader.text(body.get("path"), f"{field}.path")
     kind = _PATH_KINDS.get(written or "")
@@ -261,5 +257,3 @@ def _addresses(body: Mapping[str, Any]) -> tuple[str, ...]:
             if isinstance(address, str):
                 found.append(address)
     return tuple(found)
-
-

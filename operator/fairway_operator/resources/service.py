@@ -62,11 +62,12 @@ def _ports(reader: Reader, spec: Mapping[str, Any]) -> tuple[Port, ...]:
         if number is None:
             continue
         target = port.get("targetPort")
+        usable = isinstance(target, int | str) and not isinstance(target, bool)
         ports.append(
             Port(
                 name=reader.text(port.get("name"), f"{field}.name") or "",
                 number=number,
-                target=target if isinstance(target, int | str) else None,
+                target=target if usable else None,
                 app_protocol=reader.text(port.get("appProtocol"), f"{field}.appProtocol"),
             )
         )
@@ -83,9 +84,7 @@ def _external_name(reader: Reader, spec: Mapping[str, Any]) -> str | None:
         # Legal for the API server, and used in the wild; the compiler judges the address.
         return name
     try:
-        if name.startswith("*"):
-            raise ValueError(f"{text!r} has an asterisk")
-        return parse_host(name)
+        return parse_host(name.replace("*", "_"))  # an asterisk is no part of a name here
     except ValueError as error:
         reader.note(field, str(error), "write a DNS name", reason=Reason.INVALID_HOST)
         return ""
@@ -106,7 +105,6 @@ def _addresses(body: Mapping[str, Any], spec: Mapping[str, Any]) -> tuple[str, .
             if isinstance(address, str):
                 found.append(address)
     external = spec.get("externalIPs")
-    for address in external if isinstance(external, list | tuple) else ():
-        if isinstance(address, str):
-            found.append(address)
+    if isinstance(external, list | tuple):
+        found.extend(address for address in external if isinstance(address, str))
     return tuple(dict.fromkeys(found))
