@@ -40,19 +40,19 @@ test: $(INSTALLED) ## Everything that needs no cluster: lint, types, contracts, 
 
 .PHONY: cluster
 cluster: $(INSTALLED) ## Start a real cluster (CLUSTER=local|kind|existing).
-	CLUSTER=$(CLUSTER) $(BIN)/python e2e/run.py up
+	CLUSTER=$(CLUSTER) $(BIN)/python -m e2e.run up
 
 .PHONY: e2e
 e2e: $(INSTALLED) ## Chart checks, image, helm install and the end-to-end suite on a real cluster.
-	CLUSTER=$(CLUSTER) $(BIN)/python e2e/run.py test
+	CLUSTER=$(CLUSTER) $(BIN)/python -m e2e.run test
 
 .PHONY: cluster-down
 cluster-down: $(INSTALLED) ## Stop the cluster and leave nothing behind.
-	CLUSTER=$(CLUSTER) $(BIN)/python e2e/run.py down
+	CLUSTER=$(CLUSTER) $(BIN)/python -m e2e.run down
 
 .PHONY: image
 image: $(INSTALLED) ## Build the container image.
-	$(BIN)/python e2e/run.py image
+	$(BIN)/python -m e2e.run image
 
 .PHONY: bench
 bench: $(INSTALLED) ## Measure Fairway beside its peers; options in BENCH="...".

@@ -8,23 +8,14 @@ under each field is its documentation: the reference page and the chart's
 in bytes.
 """
 
-import ast
-import inspect
 import ipaddress
 import math
-from collections.abc import Iterator, Mapping
-from dataclasses import MISSING, dataclass, fields, is_dataclass
-from typing import Any, Literal, cast, get_type_hints
-
-import msgspec
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
 
 from fairway_dataplane.policy import Limits
-
-PREFIX = "FAIRWAY__"
-"""
-Two underscores, because Kubernetes sets ``FAIRWAY_PORT`` and its kin in each
-pod that can see a Service named fairway.
-"""
+from fairway_snapshot.settings import read_settings
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,6 +77,9 @@ class DataplaneConfig:
     strict_server_names: bool = False
     """Refuse a TLS handshake for an unknown server name; else the default certificate answers."""
 
+    backend_authorities: str = ""
+    """Certificates (PEM) that backends with HTTPS must chain to; empty takes the system's."""
+
     limits: Limits = Limits()  # noqa: RUF009 - frozen
 
     log_format: Literal["json", "text"] = "json"
@@ -110,53 +104,9 @@ class DataplaneConfig:
                 raise ValueError(f"operators: {operator!r} has no port; write host:port")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Setting:
-    """One setting as the reference page, ``--help`` and the values schema show it."""
-
-    path: tuple[str, ...]
-    """Names of the fields that lead to it."""
-    kind: Any
-    """Its Python type, as ``typing`` writes it."""
-    default: object
-    doc: str
-
-    @property
-    def variable(self) -> str:
-        """``FAIRWAY__LIMITS__HEADER_BYTES``."""
-        return PREFIX + "__".join(self.path).upper()
-
-    @property
-    def flag(self) -> str:
-        """``--limits-header-bytes``."""
-        return "--" + "-".join(self.path).replace("_", "-")
-
-
 def config_from_env(environ: Mapping[str, str]) -> DataplaneConfig:
-    """
-    Read ``FAIRWAY__<FIELD>`` for each field; lists are separated by commas.
-
-    Raises ValueError for a value that does not parse or does not fit, and for
-    an unknown ``FAIRWAY__`` name: a misspelt setting must not be a default.
-    """
-    settings = {setting.variable: setting for setting in field_docs()}
-    given: dict[str, Any] = {}
-    for variable, text in environ.items():
-        if not variable.startswith(PREFIX):
-            continue
-        if variable not in settings:
-            raise ValueError(f"unknown setting {variable}")
-        setting = settings[variable]
-        at = given
-        for name in setting.path[:-1]:
-            at = at.setdefault(name, {})
-        at[setting.path[-1]] = _parse(variable, text, setting.kind)
-    return cast("DataplaneConfig", _make(DataplaneConfig, given))
-
-
-def field_docs() -> tuple[Setting, ...]:
-    """Return every setting, in the order of the source."""
-    return tuple(_settings(DataplaneConfig, ()))
+    """Read ``FAIRWAY__*``; raises ValueError as :func:`read_settings` does."""
+    return read_settings(DataplaneConfig, environ)
 
 
 def _check_port(name: str, port: int) -> None:
@@ -176,51 +126,3 @@ def _check_network(name: str, text: str) -> None:
         ipaddress.ip_network(text)
     except ValueError as error:
         raise ValueError(f"{name}: {error}; write a network such as 10.0.0.0/8") from None
-
-
-def _settings(owner: type[Any], path: tuple[str, ...]) -> Iterator[Setting]:
-    docs = _docs(owner)
-    hints = get_type_hints(owner)
-    for entry in fields(owner):
-        at = (*path, entry.name)
-        kind = hints[entry.name]
-        if is_dataclass(kind):
-            yield from _settings(cast("type[Any]", kind), at)
-            continue
-        default = entry.default if entry.default_factory is MISSING else entry.default_factory()
-        yield Setting(path=at, kind=kind, default=default, doc=docs[entry.name])
-
-
-def _docs(owner: type) -> dict[str, str]:
-    """Return the string under each field of a class."""
-    (definition,) = ast.parse(inspect.getsource(owner)).body
-    assert isinstance(definition, ast.ClassDef)
-    docs = {}
-    for statement, after in zip(definition.body, definition.body[1:], strict=False):
-        match statement, after:
-            case (
-                ast.AnnAssign(target=ast.Name(id=name)),
-                ast.Expr(value=ast.Constant(value=str(text))),
-            ):
-                docs[name] = inspect.cleandoc(text)
-    return docs
-
-
-def _parse(variable: str, text: str, kind: Any) -> object:
-    value: object = text
-    if str(kind).startswith("tuple["):
-        value = [part for part in (part.strip() for part in text.split(",")) if part]
-    try:
-        return msgspec.convert(value, kind, strict=False)
-    except msgspec.ValidationError as error:
-        raise ValueError(f"{variable}={text!r}: {error}") from None
-
-
-def _make(owner: type, given: Mapping[str, Any]) -> Any:
-    hints = get_type_hints(owner)
-    return owner(
-        **{
-            name: _make(hints[name], value) if is_dataclass(hints[name]) else value
-            for name, value in given.items()
-        }
-    )

@@ -7,14 +7,10 @@ its documentation: ``values.schema.json`` and the reference page are made from
 here.
 """
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields
+from collections.abc import Mapping
+from dataclasses import dataclass
 
-PREFIX = "FAIRWAY__"
-"""
-Two underscores, because Kubernetes sets ``FAIRWAY_PORT`` and its kin in each pod
-that can see a Service named fairway.
-"""
+from fairway_snapshot.settings import read_settings
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -179,50 +175,10 @@ def split_address(address: str) -> tuple[str, int]:
 
 
 def config_from_env(environ: Mapping[str, str]) -> OperatorConfig:
-    """
-    Read ``FAIRWAY__<FIELD>`` for each field.
-
-    Raises ValueError for a value that does not parse and for an unknown
-    ``FAIRWAY__`` name: a misspelt setting must not be a default.
-    """
-    by_name = {f"{PREFIX}{field.name.upper()}": field for field in fields(OperatorConfig)}
-    given: dict[str, object] = {}
-    for name, text in environ.items():
-        if not name.startswith(PREFIX):
-            continue
-        if name not in by_name:
-            raise ValueError(f"unknown setting {name}")
-        field = by_name[name]
-        try:
-            given[field.name] = _PARSERS[field.type](text)
-        except ValueError as error:
-            raise ValueError(f"{name}: {error}") from error
-    return OperatorConfig(**given)  # type: ignore[arg-type]
+    """Read ``FAIRWAY__*``; raises ValueError as :func:`read_settings` does."""
+    return read_settings(OperatorConfig, environ)
 
 
 def _require(holds: bool, message: str) -> None:  # noqa: FBT001 - reads like assert
     if not holds:
         raise ValueError(message)
-
-
-def _parse_bool(text: str) -> bool:
-    match text.lower():
-        case "true" | "1" | "yes":
-            return True
-        case "false" | "0" | "no":
-            return False
-        case _:
-            raise ValueError(f"{text!r} is not true or false")
-
-
-def _parse_list(text: str) -> tuple[str, ...]:
-    return tuple(part.strip() for part in text.split(",") if part.strip())
-
-
-_PARSERS: dict[object, Callable[[str], object]] = {
-    str: str,
-    int: int,
-    float: float,
-    bool: _parse_bool,
-    tuple[str, ...]: _parse_list,
-}
