@@ -1,10 +1,10 @@
-"""
+r"""
 An exchange: one request and its answer, in no version of HTTP.
 
 The downstream protocol fills the request's half, filters change it, the proxy
 sends it, the upstream task fills the answer's half, and the downstream
 protocol writes that. Fields travel as one *block* of bytes, each line led by
-CRLF (``\\r\\nname: value\\r\\nname: value``), already checked: a line costs
+CRLF (``\r\nname: value\r\nname: value``), already checked: a line costs
 nothing until somebody asks for it. Framing (Content-Length,
 Transfer-Encoding), Host and the fields of one connection are never in a block.
 
@@ -12,7 +12,7 @@ Back-pressure is two calls, ``pause`` and ``resume``, in each direction.
 """
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Sequence
 from functools import lru_cache
 from typing import TYPE_CHECKING, Protocol, TypeAlias
 
@@ -36,12 +36,13 @@ class Exchange:
     """One request and its answer; made by the downstream side, which also ends it."""
 
     __slots__ = (
-        "accepts_verbatim", "attempts", "authority", "body_length", "body_sent", "bytes_in",
-        "bytes_out", "client_address", "encoded_slash", "endpoint", "expects_continue", "fields",
-        "forwarded", "head_bytes", "held_body", "host", "keep_alive", "method", "owner", "path",
-        "query", "reason", "request_id", "response_edit", "response_fields", "response_length",
-        "route", "secure", "server_name", "sink", "started", "status", "status_line",
-        "tried", "upgrade", "upstream", "upstream_seconds",
+        "accepts_chunked", "accepts_verbatim", "attempts", "authority", "backend", "body_length",
+        "body_sent", "bytes_in", "bytes_out", "claims", "client_address", "encoded_slash",
+        "endpoint", "ends_here", "expects_continue", "fields", "forwarded", "head_bytes",
+        "held_body", "host", "keep_alive", "method", "owner", "path", "query", "reason",
+        "request_complete", "request_id", "response_edit", "response_fields", "response_length",
+        "retry_codes", "route", "secure", "sent_at", "server_name", "sink", "started", "status",
+        "status_line", "tried", "upgrade", "upstream", "upstream_seconds",
     )  # fmt: skip
 
     method: bytes
@@ -69,8 +70,16 @@ class Exchange:
     client_address: str
     """Of the client behind trusted proxies."""
     request_id: bytes
+    claims: Sequence[tuple[bytes, bytes]]
+    """X-Forwarded-*, Forwarded, X-Real-IP and X-Request-Id as they came; believed if trusted."""
     keep_alive: bool
     """The client can take another answer on its connection."""
+    accepts_chunked: bool
+    """The client speaks HTTP/1.1 or later: it can take chunks and interim responses."""
+    request_complete: bool
+    """The whole request has been read."""
+    ends_here: bool
+    """Max-Forwards has come to 0: to be answered without a backend."""
     expects_continue: bool
     encoded_slash: bool
     """The path has ``%2F`` or ``%5C``; refused unless its route allows it."""
@@ -81,6 +90,12 @@ class Exchange:
 
     route: "RouteOfExchange | None"
     """Set by the proxy once matched."""
+    backend: str
+    """Id of the backend chosen; empty before."""
+    retry_codes: Collection[int]
+    """Statuses that the proxy wants to hear of, by ``ExchangeOwner.disliked``, before the sink."""
+    sent_at: float
+    """Monotonic seconds when the head of the last attempt was sent."""
     owner: "ExchangeOwner"
     """The proxy: told when an attempt fails or a head has come."""
     upstream: "UpstreamStream | None"
@@ -126,7 +141,12 @@ class Exchange:
         self.body_length = NO_BODY
         self.expects_continue = False
         self.encoded_slash = False
+        self.claims = ()
+        self.request_complete = False
+        self.ends_here = False
         self.route = None
+        self.backend = ""
+        self.retry_codes = ()
         self.upstream = None
         self.endpoint = ""
         self.attempts = 0
@@ -230,6 +250,9 @@ class ExchangeOwner(Protocol):
     def failed(self, exchange: Exchange, error: "ProxyError") -> None:
         """Try again or fail the sink; nothing of the answer has been passed on yet."""
 
+    def disliked(self, exchange: Exchange) -> bool:
+        """Try again because of the status; False to let the answer pass."""
+
 
 class RouteOfExchange(Protocol):
     """What is read of a matched route; the table's entries are such."""
@@ -246,6 +269,11 @@ def field_value(block: Block, name: bytes) -> bytes | None:
 def field_values(block: Block, name: bytes) -> list[bytes]:
     """Return the value of each line called ``name`` (lower case), in order."""
     return [value.rstrip(b" \t") for value in _line(name).findall(block)]
+
+
+def field_pairs(block: Block) -> list[tuple[bytes, bytes]]:
+    """Return every line as a name, in lower case, and a value."""
+    return [(name.lower(), value.rstrip(b" \t")) for name, value in _every_line(block)]
 
 
 def build_field_edit(remove: tuple[bytes, ...], add: Block) -> Callable[[Block], Block]:
@@ -283,6 +311,9 @@ def add_response_edit(exchange: Exchange, edit: ResponseEdit) -> None:
         edit(answered)
 
     exchange.response_edit = both
+
+
+_every_line = re.compile(rb"\r\n([^:\r]+):[ \t]*([^\r]*)").findall
 
 
 @lru_cache(maxsize=512)

@@ -1,13 +1,31 @@
 """
 What a request must be to be forwarded.
 
-The parser is strict about grammar and silent about meaning. Here stands what
-it leaves open, under two principles: what two readers could understand
+httptools is strict about grammar and silent about meaning. Here stands what it
+leaves open, under two principles: what two readers could understand
 differently is refused, and the form that was matched is the form that is
 forwarded. Row numbers in comments are those of docs/http-policy.md.
+
+A head is read in three steps, each one call into C for an ordinary request:
+httptools validates every byte of it; a pattern cuts the fields that concern
+this connection out of the block, which is what is forwarded; the target and
+the host are compared with the form that needs no normalisation.
 """
 
+import re
 from dataclasses import dataclass
+
+import httptools
+
+from fairway_dataplane.errors import Reason
+from fairway_dataplane.exchange import CHUNKED, NO_BODY, Block, Exchange
+from fairway_snapshot.target import (
+    Refusal,
+    TargetRefused,
+    has_encoded_slash,
+    normalize_host,
+    normalize_path,
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,7 +126,7 @@ class Limits:
     """Of a tunnel (WebSocket) in both directions."""
 
     interim_responses: int = 8
-    """Interim responses (1xx) to one request; more is answered with 502."""
+    """Interim responses (103) to one request that are passed on; more are dropped."""
 
     idle_per_endpoint: int = 128
     """Kept connections to one endpoint, per worker."""
@@ -121,3 +139,353 @@ class Limits:
 
     allow_loopback_names: bool = False
     """Endpoints given by name may resolve to loopback or link-local addresses."""
+
+    drain_idle_seconds: float = 1.0
+    """While draining, an idle client connection may bring one more request for this long."""
+
+
+METHODS = frozenset(
+    b"GET HEAD POST PUT DELETE OPTIONS PATCH QUERY PROPFIND PROPPATCH MKCOL COPY MOVE LOCK UNLOCK "
+    b"SEARCH REPORT MKACTIVITY MKCALENDAR CHECKOUT MERGE ACL BIND REBIND UNBIND LINK UNLINK PURGE "
+    b"NOTIFY SUBSCRIBE UNSUBSCRIBE M-SEARCH".split()
+)
+"""What httptools knows and HTTP means; row 50: anything else is 501."""
+
+IDEMPOTENT = frozenset(b"GET HEAD PUT DELETE OPTIONS QUERY PROPFIND SEARCH REPORT".split())
+"""RFC 9110 section 9.2.2, and the safe methods of WebDAV; TRACE is never forwarded."""
+
+_REFUSED_METHODS = frozenset((b"CONNECT", b"TRACE"))
+
+_BODY_LIMIT_BYTES = 1 << 53
+"""Row 13: above it, readers that count in doubles would disagree."""
+
+VIA_LIMIT = 10
+"""Row 77: a request that passed this many proxies is in a loop."""
+
+
+class RequestReader:
+    """Reads request heads; one per worker, because it holds nothing of a request."""
+
+    __slots__ = ("_complete", "_feed", "_limits", "_line_bytes", "_unsuspicious_bytes")
+
+    def __init__(self, limits: Limits) -> None:
+        self._limits = limits
+        self._line_bytes = limits.request_line_bytes
+        # In a block of this size no count and no length of lines can be above its limit.
+        self._unsuspicious_bytes = min(limits.headers * 5, limits.header_line_bytes)
+        self._complete = False
+        self._feed = httptools.HttpRequestParser(self).feed_data
+
+    def on_headers_complete(self) -> None:
+        """Note that httptools saw the end of the head where we did."""
+        self._complete = True
+
+    def read(self, head: bytes, exchange: Exchange) -> Reason | None:
+        """
+        Fill the request's half of an exchange from a head, or tell why not.
+
+        ``head`` ends with its first empty line, and is not longer than the
+        limit of a block. A refused request must be the last on its connection.
+        """
+        line_end = head.find(b"\r\n")
+        if line_end > self._line_bytes:
+            return Reason.TARGET_TOO_LONG
+        block = head[line_end:-4]
+        if len(block) > self._unsuspicious_bytes and self._is_too_large(block):
+            return Reason.HEADERS_TOO_LARGE
+        self._complete = False
+        try:
+            self._feed(head)
+        except httptools.HttpParserUpgrade:
+            self._renew()
+        except httptools.HttpParserError:
+            self._renew()
+            return _read(exchange, head[:line_end], block) or _explain(block)
+        if not self._complete:
+            self._renew()
+            return Reason.BAD_REQUEST
+        reason = _read(exchange, head[:line_end], block)
+        if reason is not None or exchange.body_length != NO_BODY or not exchange.keep_alive:
+            # httptools waits for a body, or for nothing more.
+            self._renew()
+        return reason
+
+    def _renew(self) -> None:
+        self._feed = httptools.HttpRequestParser(self).feed_data
+
+    def _is_too_large(self, block: Block) -> bool:
+        return block.count(b"\n") > self._limits.headers or (
+            len(block) > self._limits.header_line_bytes
+            and max(map(len, block.split(b"\r\n"))) > self._limits.header_line_bytes
+        )
+
+
+def _explain(block: Block) -> Reason:
+    """Name what httptools refused and the rules did not."""
+    for line in block.split(b"\r\n")[1:]:
+        if _field_line(line) is None:
+            return Reason.BAD_HEADER
+    return Reason.BAD_REQUEST
+
+
+def _read(exchange: Exchange, line: bytes, block: Block) -> Reason | None:
+    parts = line.split(b" ")
+    if len(parts) != 3:
+        return Reason.BAD_REQUEST
+    exchange.method, target, version = parts
+    if version == b"HTTP/1.1":
+        exchange.accepts_chunked = exchange.keep_alive = True
+    elif version == b"HTTP/1.0":
+        exchange.accepts_chunked = exchange.keep_alive = False
+    else:
+        return Reason.BAD_VERSION if _is_version(version) else Reason.BAD_REQUEST
+    if exchange.method not in METHODS:
+        return _refuse_method(exchange.method)
+    pieces = _cut_own_fields(block)
+    if len(pieces) == 4 and pieces[1] in _HOST:
+        host: bytes | None = pieces[2]
+        fields = pieces[0] + pieces[3]
+    else:
+        fields = b"".join(pieces[::3])
+        own = _OwnFields(pieces)
+        host = own.host
+        if own.refused is not None:
+            return own.refused
+        reason = own.apply(exchange)
+        if reason is not None:
+            return reason
+        fields = own.pass_on(fields)
+    if b"_" in fields:
+        if any(name.lower() in _UNDERSCORED_FRAMING for name in _underscored_names(fields)):
+            return Reason.BAD_FRAMING
+        fields = _drop_underscored(b"", fields)
+    exchange.fields = fields
+    return _read_target(exchange, target, host)
+
+
+def _refuse_method(method: bytes) -> Reason:
+    if method in _REFUSED_METHODS:
+        return Reason.METHOD_NOT_ALLOWED
+    return Reason.UNKNOWN_METHOD if _is_token(method) else Reason.BAD_REQUEST
+
+
+def _read_target(exchange: Exchange, target: bytes, host: bytes | None) -> Reason | None:
+    """Set authority, host, path and query."""
+    try:
+        if host is not None:
+            exchange.authority = host = host.rstrip(b" \t")
+            exchange.host = normalize_host(host)
+        elif exchange.accepts_chunked:
+            return Reason.BAD_HOST
+        else:
+            # HTTP/1.0 may leave it out, and health checks of old load balancers do.
+            exchange.authority = exchange.host = b""
+        if target[:1] != b"/":
+            absolute = _absolute_target(target)
+            if absolute is None:
+                return Reason.BAD_TARGET
+            # Row 58, RFC 9112 section 3.2.2: the target's host, whatever Host says.
+            exchange.authority, target = absolute[1], absolute[2]
+            exchange.host = normalize_host(exchange.authority)
+            if target[:1] != b"/":
+                target = b"/" + target
+        path, mark, query = target.partition(b"?")
+        exchange.path = path = normalize_path(path)
+    except TargetRefused as error:
+        return Reason.BAD_HOST if error.reason is Refusal.HOST else Reason.BAD_TARGET
+    if b"%" in path:
+        exchange.encoded_slash = has_encoded_slash(path)
+    if mark:
+        if _is_query(query) is None:
+            return Reason.BAD_TARGET
+        exchange.query = mark + _unsafe_in_query(_escape, query)
+    return None
+
+
+def _escape(found: re.Match[bytes]) -> bytes:
+    return b"%%%02X" % found[0][0]
+
+
+class _OwnFields:
+    """The fields of a request that concern this connection, sorted out; for less common ones."""
+
+    __slots__ = (
+        "claims", "codings", "connection", "expect", "host", "lengths", "max_forwards",
+        "refused", "upgrade", "via",
+    )  # fmt: skip
+
+    def __init__(self, pieces: list[bytes]) -> None:
+        self.refused: Reason | None = None
+        self.host: bytes | None = None
+        self.connection: list[bytes] = []
+        self.lengths: list[bytes] = []
+        self.codings: list[bytes] = []
+        self.expect: list[bytes] = []
+        self.max_forwards: list[bytes] = []
+        self.upgrade: list[bytes] = []
+        self.via: list[bytes] = []
+        self.claims: list[tuple[bytes, bytes]] = []
+        for at in range(1, len(pieces), 3):
+            name, value = pieces[at].lower(), pieces[at + 1]
+            if name == b"host":
+                if self.host is not None:
+                    self.refused = Reason.BAD_HOST
+                self.host = value
+            elif name == b"connection":
+                self.connection.append(value)
+            else:
+                self._sort(name, value)
+
+    def _sort(self, name: bytes, value: bytes) -> None:
+        match name:
+            case b"content-length":
+                self.lengths.append(value.strip(b" \t"))
+            case b"transfer-encoding":
+                self.codings.append(value.strip(b" "))
+            case b"expect":
+                self.expect.append(value.strip(b" \t").lower())
+            case b"upgrade":
+                self.upgrade.append(value)
+            case b"via":
+                self.via.append(value)
+            case b"max-forwards":
+                self.max_forwards.append(value.strip(b" \t"))
+            case b"forwarded" | b"x-real-ip" | b"x-request-id":
+                self.claims.append((name, value.strip(b" \t")))
+            case _ if name.startswith(b"x-forwarded-"):
+                self.claims.append((name, value.strip(b" \t")))
+            # What is left (TE, Trailer, Keep-Alive, Proxy-*, HTTP2-Settings) goes no further.
+
+    def apply(self, exchange: Exchange) -> Reason | None:
+        """Set framing, persistence, upgrade and expectation, or tell why not."""
+        exchange.claims = self.claims
+        nominated = self._nominated(exchange)
+        if nominated is None:
+            return Reason.BAD_CONNECTION
+        reason = self._framing(exchange)
+        if reason is not None:
+            return reason
+        if self.expect and exchange.accepts_chunked:
+            if self.expect != [b"100-continue"]:
+                return Reason.BAD_EXPECTATION  # row 28
+            exchange.expects_continue = exchange.body_length not in (NO_BODY, 0)
+        if b"upgrade" in nominated and exchange.accepts_chunked:
+            exchange.upgrade = _protocol(self.upgrade)
+            if exchange.upgrade and exchange.body_length not in (NO_BODY, 0):
+                return Reason.BAD_UPGRADE  # row 74
+        self.connection = nominated
+        if sum(value.count(b",") + 1 for value in self.via) >= VIA_LIMIT:
+            return Reason.LOOP_DETECTED
+        return self._count_down(exchange)
+
+    def pass_on(self, fields: Block) -> Block:
+        """Return the block without what Connection names, and with what goes on after all."""
+        dropped = [name for name in self.connection if name not in _NOT_DROPPED]
+        if dropped:
+            # No pattern is made of what a client sent: compiling one costs more than this.
+            fields = b"".join(
+                b"\r\n" + line
+                for line in fields.split(b"\r\n")[1:]
+                if line.partition(b":")[0].lower() not in dropped
+            )
+        for value in self.via:
+            fields += b"\r\nvia: " + value
+        for value in self.max_forwards:
+            fields += b"\r\nmax-forwards: " + value
+        return fields
+
+    def _nominated(self, exchange: Exchange) -> list[bytes] | None:
+        """Return what Connection names; None if that may not be (row 68)."""
+        names: list[bytes] = []
+        for value in self.connection:
+            names += [name.strip(b" \t").lower() for name in value.split(b",")]
+        names = [name for name in names if name]
+        for name in names:
+            if name == b"close":
+                exchange.keep_alive = False
+            elif name in _NEVER_NOMINATED or not _is_token(name):
+                return None
+        if not exchange.accepts_chunked:
+            exchange.keep_alive = b"keep-alive" in names and b"close" not in names
+        return names
+
+    def _framing(self, exchange: Exchange) -> Reason | None:
+        """RFC 9112 section 6.3; rows 1 to 14 and 27."""
+        if self.codings:
+            if self.lengths or len(self.codings) > 1 or not exchange.accepts_chunked:
+                return Reason.BAD_FRAMING
+            coding = self.codings[0].lower()
+            if coding != b"chunked":
+                return _refuse_coding(coding)
+            exchange.body_length = CHUNKED
+        elif self.lengths:
+            text = self.lengths[0]
+            # isdigit of bytes knows the ten ASCII digits only.
+            if len(self.lengths) > 1 or not text.isdigit() or len(text) > 20:
+                return Reason.BAD_FRAMING
+            exchange.body_length = int(text)
+            if exchange.body_length > _BODY_LIMIT_BYTES:
+                return Reason.BAD_FRAMING
+        if exchange.method == b"HEAD" and exchange.body_length not in (NO_BODY, 0):
+            return Reason.BAD_FRAMING
+        return None
+
+    def _count_down(self, exchange: Exchange) -> Reason | None:
+        """Max-Forwards, RFC 9110 section 7.6.2: for OPTIONS and TRACE, and any other ignores it."""
+        if exchange.method != b"OPTIONS" or not self.max_forwards:
+            return None
+        text = self.max_forwards[0]
+        if len(self.max_forwards) > 1 or not text.isdigit() or len(text) > 9:
+            return Reason.BAD_HEADER
+        exchange.ends_here = int(text) == 0
+        self.max_forwards = [b"%d" % max(0, int(text) - 1)]
+        return None
+
+
+def _refuse_coding(coding: bytes) -> Reason:
+    """Rows 2 to 6: only exactly ``chunked``; the rest differs in how wrong it is."""
+    if not _is_coding_list(coding):
+        return Reason.BAD_FRAMING
+    codings = [part.strip(b" ") for part in coding.split(b",")]
+    if b"chunked" in codings[:-1]:
+        return Reason.BAD_FRAMING
+    return Reason.UNKNOWN_CODING
+
+
+def _protocol(values: list[bytes]) -> bytes:
+    """Return the first protocol asked for that may be forwarded (row 73), as it came."""
+    for value in values:
+        for part in value.split(b","):
+            protocol = part.strip(b" \t")
+            name = protocol.lower()
+            if name not in (b"h2c", b"h2") and _is_protocol(protocol):
+                return protocol
+    return b""
+
+
+# Fields of one connection, fields that Fairway itself writes, and the fields of framing.
+# The look-ahead spares the case-insensitive alternatives for most lines.
+_cut_own_fields = re.compile(
+    rb"\r\n(?=[cCeEfFhHkKmMpPtTuUvVxX])(?i:(connection|content-length|expect|forwarded|host"
+    rb"|http2-settings|keep-alive|max-forwards|proxy-(?:connection|authorization)|te|trailer"
+    rb"|transfer-encoding|upgrade|via|x-forwarded-[^:\r]*|x-real-ip|x-request-id)):[ \t]*([^\r]*)"
+).split
+_HOST = frozenset((b"Host", b"host"))
+_NEVER_NOMINATED = frozenset((b"host", b"content-length", b"transfer-encoding"))
+_NOT_DROPPED = frozenset((b"close", b"keep-alive", b"upgrade"))
+
+# Row 7: some servers read an underscore as a hyphen, so such a name could pass for another.
+_underscored_names = re.compile(rb"\r\n([^:\r]*_[^:\r]*):").findall
+_drop_underscored = re.compile(rb"\r\n[^:\r]*_[^:\r]*:[^\r]*").sub
+_UNDERSCORED_FRAMING = frozenset((b"transfer_encoding", b"content_length"))
+
+_TOKEN = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
+_is_token = re.compile(_TOKEN).fullmatch
+_is_protocol = re.compile(_TOKEN + rb"(?:/" + _TOKEN + rb")?").fullmatch
+_is_coding_list = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z\"=;, ]*").fullmatch
+_field_line = re.compile(_TOKEN + rb":[\t\x20-\x7e\x80-\xff]*").fullmatch
+_is_version = re.compile(rb"HTTP/[0-9]\.[0-9]").fullmatch
+_absolute_target = re.compile(rb"(?i:https?)://([^/?#]*)(.*)", re.DOTALL).fullmatch
+# Row 66: the target's characters that are not escaped and may stay, and those that get escaped.
+_is_query = re.compile(rb"(?:[!\x22\x24\x26-\x5b\x5d-\x7e]|%[0-9A-Fa-f]{2})*+").fullmatch
+_unsafe_in_query = re.compile(rb"[\x22<>^`{|}]").sub
