@@ -1,0 +1,177 @@
+"""
+The commands of ``fairway``: their names, options and help, and nothing else.
+
+Each command imports its module when it runs. What is imported here must be
+quick and must not need an extra: ``fairway dataplane`` runs in an image without
+the operator's libraries, and the other way round.
+
+Exit status: 0 fine, 1 the input has errors, 2 wrong usage.
+"""
+
+from enum import StrEnum
+from typing import Annotated
+
+import typer
+
+app = typer.Typer(
+    name="fairway",
+    help="A Kubernetes ingress controller that can explain itself.",
+    epilog="Try it: fairway dev -f examples/quickstart",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+class Output(StrEnum):
+    """The form of what a command prints: for people, or one of two for programs."""
+
+    TEXT = "text"
+    JSON = "json"
+    YAML = "yaml"
+
+
+Files = Annotated[
+    list[str],
+    typer.Option(
+        "--filename",
+        "-f",
+        metavar="PATH",
+        help="File or folder of manifests, or - for standard input; may be repeated.",
+    ),
+]
+OutputOption = Annotated[
+    Output, typer.Option("--output", "-o", help="text for people, json or yaml for programs.")
+]
+
+
+def main() -> None:
+    """Run the command line; the entry point of the distribution."""
+    app()
+
+
+@app.command(
+    epilog="Example: fairway dev -f examples/quickstart --http-port 8080",
+)
+def dev(  # noqa: PLR0913 - one for each option
+    filename: Files,
+    *,
+    http_port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")] = 8080,
+    https_port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")] = 8443,
+    admin_port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")] = 9000,
+    workers: Annotated[int, typer.Option(min=1, max=64, help="Processes that forward.")] = 1,
+    bind: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+) -> None:
+    """Serve a folder of manifests on this machine, without a cluster."""
+    from fairway_operator.cli import dev as command  # noqa: PLC0415
+
+    options = command.DevOptions(
+        paths=tuple(filename),
+        http_port=http_port,
+        https_port=https_port,
+        admin_port=admin_port,
+        workers=workers,
+        bind=bind,
+    )
+    raise typer.Exit(command.run(options))
+
+
+@app.command(name="compile", epilog="Example: fairway compile -f manifests/ -o json")
+def compile_(filename: Files, output: OutputOption = Output.TEXT) -> None:
+    """Print the snapshot that the manifests come to, and its digest; never a secret."""
+    from fairway_operator.cli import compile as command  # noqa: PLC0415
+
+    raise typer.Exit(command.run(filename, output))
+
+
+@app.command(epilog="Example: fairway validate -f manifests/ || exit 1")
+def validate(filename: Files, output: OutputOption = Output.TEXT) -> None:
+    """Say what is wrong with the manifests; exit 1 when something is."""
+    from fairway_operator.cli import validate as command  # noqa: PLC0415
+
+    raise typer.Exit(command.run(filename, output))
+
+
+@app.command(
+    epilog="Example: fairway explain http://shop.localhost/cart -f examples/quickstart",
+)
+def explain(  # noqa: PLR0913 - one for each option
+    url: Annotated[
+        str, typer.Argument(metavar="URL", help="Such as https://shop.example/cart?v=2")
+    ],
+    filename: Files,
+    *,
+    method: Annotated[str, typer.Option("--method", "-X", help="Method of the request.")] = "GET",
+    header: Annotated[
+        list[str] | None,
+        typer.Option("--header", "-H", metavar="NAME: VALUE", help="May be repeated."),
+    ] = None,
+    client_ip: Annotated[str, typer.Option(help="Where the request comes from.")] = "127.0.0.1",
+    output: OutputOption = Output.TEXT,
+) -> None:
+    """Say which route a request takes, why, and why not the others."""
+    from fairway_operator.cli import explain as command  # noqa: PLC0415
+
+    try:
+        request = command.request_of(url, method, header or [], client_ip)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from None
+    raise typer.Exit(command.run(request, filename, output))
+
+
+@app.command(epilog="Example: git stash; fairway compile ...; fairway diff -f old/ -f new/")
+def diff(filename: Files, output: OutputOption = Output.TEXT) -> None:
+    """Show the change in meaning between two folders: -f OLD -f NEW."""
+    from fairway_operator.cli import diff as command  # noqa: PLC0415
+
+    if len(filename) != 2:
+        raise typer.BadParameter("give two, the old and the new", param_hint="-f")
+    raise typer.Exit(command.run(filename[0], filename[1], output))
+
+
+@app.command(epilog="Example: fairway status --admin http://127.0.0.1:9000")
+def status(
+    admin: Annotated[
+        str, typer.Option(metavar="URL", help="Admin port of an operator or of a data plane.")
+    ] = "http://127.0.0.1:9000",
+    output: OutputOption = Output.TEXT,
+) -> None:
+    """Show data planes, digests, receipts and findings of a running system."""
+    from fairway_operator.cli import status as command  # noqa: PLC0415
+
+    raise typer.Exit(command.run(admin, output))
+
+
+_PROGRAM = {"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []}
+
+
+@app.command(context_settings=_PROGRAM, add_help_option=False)
+def operator(context: typer.Context) -> None:
+    """Run the operator; every setting is a flag or a FAIRWAY__ variable (--help lists them)."""
+    from fairway_operator.cli import operator as command  # noqa: PLC0415
+
+    raise typer.Exit(command.run(context.args))
+
+
+@app.command(context_settings=_PROGRAM, add_help_option=False)
+def dataplane(context: typer.Context) -> None:
+    """Run a data plane; every setting is a flag or a FAIRWAY__ variable (--help lists them)."""
+    from fairway_operator.cli import dataplane as command  # noqa: PLC0415
+
+    raise typer.Exit(command.run(context.args))
+
+
+@app.command(epilog="Example: fairway version -o json")
+def version(output: OutputOption = Output.TEXT) -> None:
+    """Print the version."""
+    from importlib.metadata import version as version_of  # noqa: PLC0415
+
+    number = version_of("fairway")
+    match output:
+        case Output.TEXT:
+            typer.echo(f"fairway {number}")
+        case Output.JSON:
+            typer.echo(f'{{"version": "{number}"}}')
+        case Output.YAML:
+            typer.echo(f"version: {number}")
