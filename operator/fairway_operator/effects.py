@@ -7,7 +7,7 @@ It decides; the outbox writes. Time is an argument.
 """
 
 from collections.abc import Collection
-from typing import Literal, NamedTuple, TypeAlias
+from typing import Literal, TypeAlias
 
 import msgspec
 
@@ -15,16 +15,10 @@ from fairway_operator.compiler import Compilation
 from fairway_operator.refs import ObjectRef
 from fairway_operator.world import World
 from fairway_snapshot.digest import Digest
+from fairway_snapshot.protocol import Position
 
 FIELD_MANAGER = "fairway-operator"
 """Field manager of every server-side apply; what it owns is what may be withdrawn."""
-
-
-class Position(NamedTuple):
-    """Place of a snapshot in the stream; ordered."""
-
-    epoch: int
-    sequence: int
 
 
 class Receipts:

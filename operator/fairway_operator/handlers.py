@@ -13,7 +13,6 @@ What a stopped watch missed is the business of :mod:`fairway_operator.resync`.
 """
 
 import asyncio
-import logging
 import random
 import time
 from collections.abc import Awaitable, Callable
@@ -151,8 +150,3 @@ class Watch:
         listed = params.url.path.endswith(f"/{KIND_PATHS[self.kind].plural}")
         if listed and "watch" not in params.url.query and "continue" not in params.url.query:
             self._hooks.on_gap(self.kind)
-
-
-def silence_kopf() -> None:
-    """Let kopf speak of trouble only; it logs each event of each object otherwise."""
-    logging.getLogger("kopf").setLevel(logging.WARNING)

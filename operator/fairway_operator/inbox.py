@@ -108,6 +108,13 @@ class Inbox:
         self._add(ref, event)
         return True
 
+    def drain(self) -> Batch:
+        """Return what is there, at once, and be it nothing."""
+        batch = Batch(tuple(self._pending.values()), self._first_at)
+        self._pending = {}
+        self._arrival.clear()
+        return batch
+
     async def take(self) -> Batch:
         """
         Wait for events and return them all.
@@ -119,10 +126,7 @@ class Inbox:
         await self._arrival.wait()
         while (delay := self._due_at() - self._clock()) > 0:
             await self._sleep(delay)
-        batch = Batch(tuple(self._pending.values()), self._first_at)
-        self._pending = {}
-        self._arrival.clear()
-        return batch
+        return self.drain()
 
     def known(self, kind: Kind) -> Mapping[ObjectRef, int]:
         """Return the objects that exist as far as is known, with their resourceVersion (or 0)."""

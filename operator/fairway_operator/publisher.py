@@ -131,7 +131,7 @@ class Publisher:
 
     def __init__(
         self,
-        credentials: Credentials,
+        credentials: Credentials | None = None,
         *,
         max_subscribers: int = 10_000,
         on_receipt: Callable[[Receipt], None] = lambda _receipt: None,
@@ -150,7 +150,9 @@ class Publisher:
         return f"Publisher(subscribers={len(self._calls)})"
 
     async def start(self, host: str, port: int) -> int:
-        """Listen, and return the port (for port 0). Raises OSError when it is taken."""
+        """Listen, and return the port (for port 0). Raises OSError when the port is taken."""
+        if self._credentials is None:
+            raise RuntimeError("a publisher without credentials cannot start")
         server = grpc.aio.server(options=_OPTIONS)
         handler = grpc.stream_stream_rpc_method_handler(self._subscribe)
         service, _, method = METHOD.strip("/").partition("/")
@@ -205,6 +207,7 @@ class Publisher:
 
     def _newest_configuration(self) -> grpc.ServerCertificateConfiguration:
         # Called for each handshake, by a thread of grpc: one attribute is read, once.
+        assert self._credentials is not None
         return _configuration(self._credentials)
 
     async def _subscribe(self, requests: AsyncIterator[bytes], context: _Context) -> None:

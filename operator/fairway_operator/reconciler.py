@@ -2,18 +2,39 @@
 The heart: from a batch of events to a published snapshot.
 
 One function without ``await`` does it all, so there is never a half-applied
-batch: decode, put into the World, compile, publish, fill the outbox.
+batch: decode, put into the World, compile, publish, plan what to write. The
+reconciler is the only owner of the World, of the last compilation and of the
+receipts; it knows no Kubernetes client and no gRPC, and ``fairway dev`` runs the
+same one over files.
+
+The one rule: publishing comes first and depends on nothing that is written to
+the cluster. Status is told afterwards, and may be late or fail.
 """
 
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Protocol
 
+from fairway_operator import world as worlds
 from fairway_operator.compiler import Compilation, Compiler
-from fairway_operator.effects import Effect
+from fairway_operator.effects import (
+    NO_RECEIPTS,
+    Effect,
+    Receipts,
+    plan_effects,
+)
 from fairway_operator.inbox import Batch
-from fairway_operator.publisher import Position
+from fairway_operator.refs import ObjectRef
+from fairway_operator.resources import decode
+from fairway_operator.world import World
+from fairway_snapshot.digest import Digest
+from fairway_snapshot.protocol import START, Position
 from fairway_snapshot.tree import Snapshot
+
+REMEMBERED_ROOTS = 256
+"""An acknowledgement of a root older than this many snapshots counts as one of nothing."""
 
 
 class SnapshotSink(Protocol):
@@ -21,6 +42,13 @@ class SnapshotSink(Protocol):
 
     def publish(self, snapshot: Snapshot, position: Position) -> None:
         """Make this the snapshot that every subscriber should have."""
+
+
+class EffectSink(Protocol):
+    """Where the plan of what to write goes."""
+
+    def fill(self, effects: Collection[Effect], about: Collection[ObjectRef] | None) -> None:
+        """Replace what was planned ``about`` these objects, or about all (None)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,27 +60,110 @@ class Commit:
     published: bool
     """False when the batch changed nothing that a data plane would see."""
     first_event_at: float
+    """When the first event of the batch came in, by the inbox's clock."""
     compile_seconds: float
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Surroundings:
+    """What the reconciler needs to know of the program around it."""
+
+    effects: EffectSink | None = None
+    """None when there is nothing to write to."""
+    writes: Callable[[], bool] = lambda: True
+    """Whether effects are ours to plan at all: only the leader writes."""
+    epoch: Callable[[], int] = lambda: 1
+    addresses: Callable[[World], tuple[str, ...]] = lambda _world: ()
+    """What Ingress status should show."""
+    clock: Callable[[], float] = time.monotonic
+    wall_clock: Callable[[], datetime] = lambda: datetime.now(UTC)
+
+
 class Reconciler:
-    """Owns the World and the last compilation."""
+    """Owns the World and what was last made of it."""
 
     def __init__(
-        self,
-        *,
-        compiler: Compiler,
-        publisher: SnapshotSink,
-        fill: Callable[[tuple[Effect, ...]], None] | None = None,
-        epoch: Callable[[], int] = lambda: 0,
+        self, compiler: Compiler, publisher: SnapshotSink, surroundings: Surroundings | None = None
     ) -> None:
-        """``fill`` takes what should be written to the cluster; None writes nothing."""
-        raise NotImplementedError
+        self.world = worlds.EMPTY
+        self.compilation: Compilation | None = None
+        self.position = START
+        self.receipts: Receipts = NO_RECEIPTS
+        self._compiler = compiler
+        self._publisher = publisher
+        self._around = surroundings or Surroundings()
+        self._positions: dict[Digest, Position] = {}
+        self._addresses: tuple[str, ...] = ()
+
+    def __repr__(self) -> str:
+        """Say where in the stream we are."""
+        return f"Reconciler(position={tuple(self.position)})"
 
     def apply(self, batch: Batch) -> Commit:
-        """Work the batch into the World and publish what comes of it."""
-        raise NotImplementedError
+        """Work the batch into the World, publish what comes of it, and plan what to write."""
+        started_at = self._around.clock()
+        world = self.world
+        for event in batch.events:
+            if event.deleted:
+                world = world.remove(event.ref)
+            else:
+                world = world.put(decode(event.kind, event.body))
+        previous, self.world = self.compilation, world
+        compilation = self.compilation = self._compiler.compile(world)
+        compile_seconds = self._around.clock() - started_at
+        published = previous is None or previous.snapshot.root != compilation.snapshot.root
+        if published:
+            self._publish(compilation.snapshot)
+        self.receipts = self.receipts.published(
+            compilation, self.position, compilation.snapshot.root, at=self._around.clock()
+        )
+        changed = {event.ref for event in batch.events} | compilation.touched
+        self._plan(told=previous, only=None if previous is None else changed)
+        return Commit(self.position, compilation, published, batch.first_at, compile_seconds)
+
+    def acked(self, instance: str, root: Digest) -> None:
+        """Note that a data plane serves ``root``; :meth:`review` makes status of it."""
+        position = self._positions.get(root, START)
+        self.receipts = self.receipts.acked(instance, position, at=self._around.clock())
+
+    def refused(self, instance: str, root: Digest, reason: str) -> None:
+        """Note that a data plane keeps what it has."""
+        position = self._positions.get(root, START)
+        self.receipts = self.receipts.refused(instance, position, reason, at=self._around.clock())
+
+    def left(self, instance: str) -> None:
+        """Note that a data plane is gone."""
+        self.receipts = self.receipts.left(instance, at=self._around.clock())
 
     def review(self) -> None:
-        """Plan the effects again, after receipts or addresses have changed."""
-        raise NotImplementedError
+        """Plan everything again: receipts came in, or writing has become our business."""
+        if self.compilation is not None:
+            self._plan(told=self.compilation, only=None)
+
+    def _publish(self, snapshot: Snapshot) -> None:
+        epoch = max(self.position.epoch, self._around.epoch())
+        self.position = Position(epoch, self.position.sequence + 1)
+        self._positions.pop(snapshot.root, None)
+        self._positions[snapshot.root] = self.position
+        if len(self._positions) > REMEMBERED_ROOTS:
+            del self._positions[next(iter(self._positions))]
+        self._publisher.publish(snapshot, self.position)
+
+    def _plan(self, *, told: Compilation | None, only: Collection[ObjectRef] | None) -> None:
+        around = self._around
+        if around.effects is None or self.compilation is None or not around.writes():
+            return
+        addresses = around.addresses(self.world)
+        if addresses != self._addresses:
+            # Every status shows them.
+            self._addresses, only = addresses, None
+        effects = plan_effects(
+            self.compilation,
+            self.world,
+            self.receipts,
+            addresses,
+            now=around.wall_clock().strftime("%Y-%m-%dT%H:%M:%SZ"),
+            told=told,
+            only=only,
+        )
+        around.effects.fill(effects, only)

@@ -25,7 +25,7 @@ import structlog
 
 from fairway_operator.config import OperatorConfig
 from fairway_operator.inbox import Inbox, WatchEvent
-from fairway_operator.kube.client import Body, KubeClient, KubeError, ListExpiredError
+from fairway_operator.kube.client import Body, KubeClient, KubeError
 from fairway_operator.kube.paths import (
     FIELD_SELECTORS,
     KIND_PATHS,
@@ -107,6 +107,11 @@ class Resync:
         """Ask for a list soon, because the watch of this kind had a gap."""
         self.kinds[kind].requested.set()
 
+    def age_seconds(self, kind: Kind) -> float | None:
+        """Return the time since the last complete list of a kind; None before the first."""
+        completed_at = self.kinds[kind].completed_at
+        return None if completed_at is None else self._clock() - completed_at
+
     async def run(self, kind: Kind) -> None:
         """Keep one kind right until cancelled."""
         status = self.kinds[kind]
@@ -132,9 +137,6 @@ class Resync:
                 await self._list_scope(kind, namespace)
         except KubeError as error:
             self._note_failure(kind, error)
-            return False
-        except ListExpiredError:
-            self._note(kind, ListState.FAILED, "the list expired between two pages")
             return False
         if self.kinds[kind].state is not ListState.ABSENT:
             self._note(kind, ListState.COMPLETE, "")

@@ -37,7 +37,7 @@ class KubeError(Exception):
         """Seconds that the server asks to wait."""
 
 
-class ListExpiredError(Exception):
+class ListExpiredError(KubeError):
     """The pages of a list no longer belong together; list again from the first."""
 
 
@@ -107,7 +107,7 @@ class KubeClient:
                 answer = await self._request("GET", path, query=page)
             except KubeError as error:
                 if error.status == HTTPStatus.GONE and token:
-                    raise ListExpiredError(path) from error
+                    raise ListExpiredError(error.status, error.message) from error
                 raise
             metadata = answer.get("metadata") or {}
             yield answer.get("items") or [], str(metadata.get("resourceVersion", ""))

@@ -1,0 +1,212 @@
+"""
+The operator's admin port: health, metrics, and what is going on, for reading only.
+
+Health says that the process works; readiness that this replica has compiled a
+complete World and serves the stream. A replica that is not ready is not asked
+by data planes that look for one, and says why.
+
+The one rule: no secret is ever shown, and nothing can be changed from here.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+from aiohttp import web
+
+from fairway_operator.metrics import OperatorMetrics, Parts
+from fairway_operator.resync import ListState
+from fairway_snapshot.model import Certificate
+from fairway_snapshot.secret import SecretBytes
+from fairway_snapshot.tree import Snapshot
+
+Payload = dict[str, Any] | list[Any]
+
+
+class AdminServer:
+    """Serves the admin port."""
+
+    def __init__(
+        self, parts: Parts, metrics: OperatorMetrics, *, waiting_for: Callable[[], list[str]]
+    ) -> None:
+        """``waiting_for`` returns what is missing before this replica is ready."""
+        self._parts = parts
+        self._metrics = metrics
+        self._waiting_for = waiting_for
+        self._runner: web.AppRunner | None = None
+
+    async def start(self, host: str, port: int) -> int:
+        """Listen; return the port. Raises OSError when it is taken."""
+        app = web.Application()
+        app.add_routes(
+            [
+                web.get("/healthz", self._healthz),
+                web.get("/readyz", self._readyz),
+                web.get("/metrics", self._metrics_text),
+                web.get("/debug/snapshot", self._snapshot),
+                web.get("/debug/routes", self._routes),
+                web.get("/debug/subscribers", self._subscribers),
+                web.get("/debug/findings", self._findings),
+                web.get("/debug/outbox", self._outbox),
+                web.get("/debug/lists", self._lists),
+            ]
+        )
+        self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=1.0)
+        await self._runner.setup()
+        site = web.TCPSite(self._runner, host, port)
+        await site.start()
+        return int(self._runner.addresses[0][1])
+
+    async def stop(self) -> None:
+        """Close the port."""
+        if self._runner is not None:
+            await self._runner.cleanup()
+
+    async def _healthz(self, _: web.Request) -> web.Response:
+        return web.Response(text="ok\n")
+
+    async def _readyz(self, _: web.Request) -> web.Response:
+        missing = self._waiting_for()
+        if missing:
+            return web.Response(
+                status=503, text="".join(f"waiting for {what}\n" for what in missing)
+            )
+        degraded = [
+            f"degraded: {kind} is {status.state}: {status.message}\n"
+            for kind, status in self._parts.resync.kinds.items()
+            if status.state in (ListState.DENIED, ListState.FAILED)
+        ]
+        return web.Response(text="ok\n" + "".join(degraded))
+
+    async def _metrics_text(self, _: web.Request) -> web.Response:
+        return web.Response(
+            body=self._metrics.text(),
+            headers={"content-type": "text/plain; version=0.0.4; charset=utf-8"},
+        )
+
+    async def _snapshot(self, _: web.Request) -> web.Response:
+        compilation = self._parts.reconciler.compilation
+        if compilation is None:
+            return _json({})
+        return _json(
+            {
+                "root": compilation.snapshot.root.hex(),
+                "position": list(self._parts.reconciler.position),
+                **show_snapshot(compilation.snapshot),
+            }
+        )
+
+    async def _routes(self, _: web.Request) -> web.Response:
+        compilation = self._parts.reconciler.compilation
+        return _json(
+            [
+                {
+                    "object": str(ref),
+                    "hosts": list(serving.hosts),
+                    "routes": list(serving.routes),
+                    "generation": serving.generation,
+                    "served_generation": serving.served_generation,
+                }
+                for ref, serving in (compilation.serving if compilation else {}).items()
+            ]
+        )
+
+    async def _subscribers(self, _: web.Request) -> web.Response:
+        return _json(
+            [
+                {
+                    "instance": each.instance,
+                    "version": each.version,
+                    "peer": each.peer,
+                    "connected_at": each.connected_at,
+                    "root": each.root.hex() if each.root else None,
+                    "refused_reason": each.refused_reason,
+                }
+                for each in self._parts.publisher.subscribers()
+            ]
+        )
+
+    async def _findings(self, _: web.Request) -> web.Response:
+        compilation = self._parts.reconciler.compilation
+        findings = compilation.findings if compilation else {}
+        return _json({str(ref): msgspec.to_builtins(found) for ref, found in findings.items()})
+
+    async def _outbox(self, _: web.Request) -> web.Response:
+        outbox, lease = self._parts.outbox, self._parts.lease
+        return _json(
+            {
+                "leading": lease.leading,
+                "holder": lease.holder,
+                "epoch": lease.epoch,
+                "superseded": outbox.counters.superseded,
+                "outcomes": outbox.counters.outcomes,
+                "pending": [
+                    {"object": str(key.ref), "effect": key.name, "failures": failures}
+                    for key, failures in outbox.pending()
+                ],
+                "history": [
+                    {
+                        "object": str(key.ref),
+                        "effect": key.name,
+                        "attempts": [
+                            {
+                                "at": attempt.at,
+                                "outcome": attempt.outcome,
+                                "message": attempt.message,
+                                "seconds": attempt.seconds,
+                            }
+                            for attempt in attempts
+                        ],
+                    }
+                    for key, attempts in outbox.history().items()
+                ],
+            }
+        )
+
+    async def _lists(self, _: web.Request) -> web.Response:
+        resync = self._parts.resync
+        return _json(
+            {
+                kind.value: {
+                    "state": status.state,
+                    "message": status.message,
+                    "age_seconds": resync.age_seconds(kind),
+                    "known": len(self._parts.inbox.known(kind)),
+                    "watch_restarts": self._parts.watch_restarts().get(kind, 0),
+                }
+                for kind, status in resync.kinds.items()
+            }
+        )
+
+
+def show_snapshot(snapshot: Snapshot) -> dict[str, Any]:
+    """Return the content of a snapshot without its keys."""
+    return {
+        "hosts": _show(snapshot.hosts),
+        "backends": _show(snapshot.backends),
+        "certificates": {
+            name: _show_certificate(certificate)
+            for name, certificate in sorted(snapshot.certificates.items())
+        },
+        "server_names": _show(snapshot.server_names),
+    }
+
+
+def _show(section: Any) -> Payload:
+    return {key: msgspec.to_builtins(leaf) for key, leaf in sorted(section.items())}
+
+
+def _show_certificate(certificate: Certificate) -> Payload:
+    return {"chain": certificate.chain.decode("ascii", errors="replace"), "key": "redacted"}
+
+
+def _json(payload: Payload) -> web.Response:
+    return web.Response(
+        body=msgspec.json.encode(payload, enc_hook=_redact), content_type="application/json"
+    )
+
+
+def _redact(value: object) -> str:
+    if isinstance(value, SecretBytes):
+        return "redacted"
+    raise NotImplementedError(f"{type(value).__name__} has no JSON form")
