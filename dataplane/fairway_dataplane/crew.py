@@ -104,12 +104,12 @@ class Crew:
     @property
     def looping(self) -> bool:
         """Some worker dies again and again."""
-        return any(slot.deaths >= LOOPING_DEATHS for slot in self._slots)
+        return self._dying(LOOPING_DEATHS)
 
     @property
     def hopeless(self) -> bool:
         """Some worker has died so often that starting it once more will hardly help."""
-        return any(slot.deaths >= HOPELESS_DEATHS for slot in self._slots)
+        return self._dying(HOPELESS_DEATHS)
 
     def start(self) -> None:
         """Start every worker."""
@@ -216,6 +216,14 @@ class Crew:
         """End every worker now."""
         for child in self._all:
             child.kill()
+
+    def _dying(self, deaths: int) -> bool:
+        """Say whether some slot has seen so many quick deaths and no long life since."""
+        young = asyncio.get_running_loop().time() - QUICK_DEATH_SECONDS
+        return any(
+            slot.deaths >= deaths and (slot.child is None or slot.child.born > young)
+            for slot in self._slots
+        )
 
     # The life of a slot.
 

@@ -33,6 +33,7 @@ from fairway_dataplane.store import SnapshotStore, Stored, UnusableSnapshotError
 from fairway_dataplane.subscriber import Subscriber
 from fairway_dataplane.tally import Tally
 from fairway_dataplane.tls.certificates import not_after
+from fairway_dataplane.tls.client import ClientContexts
 from fairway_snapshot.digest import short
 from fairway_snapshot.model import Certificate
 from fairway_snapshot.protocol import Offer, SubscriberSession
@@ -55,6 +56,11 @@ def run_dataplane(config: DataplaneConfig) -> int:
     Must be called in the main thread of a process that does nothing else.
     """
     configure_logs(config.log_format)
+    try:
+        ClientContexts(config.backend_authorities or None)("backend.invalid")
+    except OSError as error:
+        sys.stderr.write(f"fairway: backend_authorities: {config.backend_authorities}: {error}\n")
+        return 1
     try:
         admin = bind_alone(config.bind_address, config.admin_port)
         pairs = bind_pairs(

@@ -1,0 +1,185 @@
+"""
+Everything that forwards in one worker, put together.
+
+The one place that knows all parts of the request path. A new snapshot is built
+beside the old one and takes its place by assignments that cannot fail: what
+could be refused has been refused before the first of them.
+"""
+
+import asyncio
+import ipaddress
+import resource
+import socket
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+
+import structlog
+
+from fairway_dataplane.clock import Clock
+from fairway_dataplane.config import DataplaneConfig
+from fairway_dataplane.downstream.listener import DrainReport, Forwarding, Listener
+from fairway_dataplane.link import Door
+from fairway_dataplane.policy import Limits
+from fairway_dataplane.proxy import Proxy
+from fairway_dataplane.table import Tables, build_table
+from fairway_dataplane.tally import Tally
+from fairway_dataplane.tls.certificates import self_signed
+from fairway_dataplane.tls.client import ClientContexts
+from fairway_dataplane.tls.contexts import (
+    Contexts,
+    CurrentContexts,
+    build_contexts_in_steps,
+    no_contexts,
+)
+from fairway_dataplane.tls.server import TlsServerProtocol
+from fairway_dataplane.upstream.pool import Upstreams
+from fairway_snapshot.diff import Change, changes
+from fairway_snapshot.model import Backend, BackendId, Section
+from fairway_snapshot.protocol import Offer
+
+CLIENTS_PER_DESCRIPTOR = 0.4
+"""Each client may need a second descriptor for its backend, and some are ours."""
+
+FALLBACK_SECONDS = 365 * 86400.0
+"""Life of the self-signed certificate, which nobody trusts anyway."""
+
+_log = structlog.get_logger("fairway.worker")
+
+
+class Traffic:
+    """What one worker forwards with."""
+
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, config: DataplaneConfig, doors: Sequence[Door]
+    ) -> None:
+        limits = _within_descriptors(config.limits)
+        self.tally = Tally()
+        self._loop = loop
+        self._limits = limits
+        self._clock = Clock(loop)
+        self._doors = {
+            (door.slot, door.scheme): socket.socket(fileno=door.descriptor) for door in doors
+        }
+        fallback = self_signed((), now=time.time(), valid_seconds=FALLBACK_SECONDS)
+        self._contexts = CurrentContexts(no_contexts(fallback, strict=config.strict_server_names))
+        self._upstreams = Upstreams(
+            loop,
+            self._clock,
+            limits,
+            self.tally,
+            ClientContexts(config.backend_authorities or None),
+        )
+        self._tables = Tables()
+        self._proxy = Proxy(
+            tables=self._tables,
+            clock=self._clock,
+            limits=limits,
+            tally=self.tally,
+            on_finished=None,
+            on_bug=self._note_bug,
+        )
+        self._listener = Listener(
+            loop, self._proxy, self._clock, limits, self.tally, _forwarding(config)
+        )
+        self._clock.start()
+
+    async def apply(self, offer: Offer) -> None:
+        """Serve an offer; whatever is raised, what was served before is served on."""
+        found = list(changes(offer.previous, offer.snapshot))
+        contexts = await self._build_contexts(found)
+        table = build_table(
+            self._tables.current, offer.snapshot, found, self._upstreams, self._limits, self.tally
+        )
+        gone = []
+        for change in found:
+            if change.section is Section.BACKENDS:
+                if isinstance(change.after, Backend):
+                    self._upstreams.update(BackendId(change.key), change.after)
+                else:
+                    gone.append(BackendId(change.key))
+        self._contexts.swap(contexts)
+        self._tables.swap(table)
+        for name in gone:
+            self._upstreams.update(name, None)
+        for certificate, reason in contexts.refused.items():
+            _log.warning("certificate_refused", certificate=certificate, reason=reason)
+
+    async def open(self, slot: int) -> None:
+        """Accept on the doors of a slot."""
+        await self._listener.accept(self._doors[slot, "http"])
+        await self._listener.accept(self._doors[slot, "https"], self._wrap)
+
+    async def shut(self, slot: int) -> None:
+        """Accept no more on the doors of a slot; its own worker does."""
+        for scheme in ("http", "https"):
+            self._listener.stop_accepting(self._doors[slot, scheme])
+
+    async def drain(self, limit_seconds: float, *, closing: bool) -> DrainReport:
+        """
+        Finish what there is.
+
+        With ``closing``, take what waits at every door first: the last process
+        that closes a door resets whatever is still queued there.
+        """
+        if closing:
+            await self._sweep()
+        self._listener.stop_accepting()
+        for door in self._doors.values():
+            door.close()
+        report = await self._listener.drain(limit_seconds)
+        self._upstreams.close()
+        self._clock.stop()
+        return report
+
+    def connections(self, limit: int) -> tuple[dict[str, object], ...]:
+        """Describe so many open connections."""
+        return tuple(self._listener.connections()[:limit])
+
+    async def _build_contexts(self, found: Iterable[Change]) -> Contexts:
+        """Build in steps: loading a certificate takes most of a millisecond, and others wait."""
+        steps = build_contexts_in_steps(self._contexts.current, found)
+        while True:
+            try:
+                next(steps)
+            except StopIteration as end:
+                built: Contexts = end.value
+                return built
+            await asyncio.sleep(0)
+
+    async def _sweep(self) -> None:
+        """Accept what waits at every door, our own and our neighbours'."""
+        for (_, scheme), door in self._doors.items():
+            if door.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
+                await self._listener.accept(door, self._wrap if scheme == "https" else None)
+        # The loop takes everything that is queued at a door when it next looks at it.
+        for _ in range(3):
+            await asyncio.sleep(0)
+
+    def _wrap(self, inner: asyncio.Protocol) -> asyncio.Protocol:
+        return TlsServerProtocol(
+            inner,
+            contexts=self._contexts,
+            clock=self._clock,
+            limits=self._limits,
+            handshakes=self.tally.handshakes,
+        )
+
+    def _note_bug(self, request_id: str, error: BaseException) -> None:
+        _log.error("exchange_bug", request_id=request_id, exc_info=error)
+
+
+def _forwarding(config: DataplaneConfig) -> Forwarding:
+    return Forwarding(
+        trusted=tuple(ipaddress.ip_network(network) for network in config.trusted_networks),
+        forwarded=config.send_forwarded,
+        via=config.send_via,
+    )
+
+
+def _within_descriptors(limits: Limits) -> Limits:
+    """Return the limits with no more connections than this process has descriptors for."""
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft == resource.RLIM_INFINITY:
+        return limits
+    return replace(limits, connections=min(limits.connections, int(soft * CLIENTS_PER_DESCRIPTOR)))

@@ -1,0 +1,195 @@
+"""
+A worker: one process, one event loop, and the traffic of its sockets.
+
+It is told everything over one control socket: what it is, what to serve, when
+to accept and when to end. It knows no disk and no operator, and runs nothing
+but forwarding, because a busy second thread would halve its throughput. When
+the control socket ends, its supervisor is gone: it finishes what it has and
+ends too.
+"""
+
+import asyncio
+import gc
+import signal
+import socket
+import sys
+from collections.abc import Awaitable, Callable
+from functools import partial
+from typing import TypeAlias
+
+import structlog
+import uvloop
+
+from fairway_dataplane.link import (
+    Configure,
+    Downward,
+    Drain,
+    Drained,
+    Link,
+    Open,
+    Scrape,
+    Scraped,
+    Shut,
+    Started,
+    Upward,
+    link_to_supervisor,
+)
+from fairway_dataplane.logs import configure_logs
+from fairway_dataplane.traffic import Traffic
+from fairway_snapshot.digest import short
+from fairway_snapshot.protocol import (
+    START,
+    Commit,
+    CommitRefused,
+    Nodes,
+    Offer,
+    SubscriberSession,
+)
+
+YOUNGEST_THRESHOLD = 20_000
+"""
+Allocations of tracked objects before the collector looks at the young ones.
+
+The request path makes no cycles that outlive a connection, so what the
+collector would find is next to nothing, and what it costs is a pause.
+"""
+
+_Order: TypeAlias = Callable[[], Awaitable[None]]
+
+_log = structlog.get_logger("fairway.worker")
+
+
+class Worker:
+    """The child's side of the control socket."""
+
+    def __init__(self) -> None:
+        self.ended = asyncio.Event()
+        self._loop = asyncio.get_running_loop()
+        self._link: Link[Downward, Upward] | None = None
+        self._traffic: Traffic | None = None
+        self._session = SubscriberSession(instance="worker", version="")
+        self._drain_seconds = 0.0
+        self._draining = False
+        self._orders: asyncio.Queue[_Order] = asyncio.Queue()
+        self._hung_up = asyncio.Event()
+
+    async def run(self, control: socket.socket) -> None:
+        """Do as told until told to end."""
+        self._link = await link_to_supervisor(control, self._receive, self._orphaned)
+        ended = asyncio.create_task(self.ended.wait())
+        obeying = asyncio.create_task(self._obey())
+        await asyncio.wait({ended, obeying}, return_when=asyncio.FIRST_COMPLETED)
+        ended.cancel()
+        if obeying.done():
+            await obeying  # a bug: the supervisor starts another worker
+        obeying.cancel()
+        self._link.close()
+        await self._hung_up.wait()  # the last message is sent
+
+    async def _obey(self) -> None:
+        """Carry out what takes time, in the order it came."""
+        while True:
+            order = await self._orders.get()
+            await order()
+
+    def _receive(self, message: Downward) -> None:
+        if isinstance(message, Configure):
+            self._configure(message)
+            return
+        assert self._traffic is not None
+        match message:
+            case Nodes() | Commit():
+                self._take(message)
+            case Open():
+                self._orders.put_nowait(partial(self._traffic.open, message.slot))
+            case Shut():
+                self._orders.put_nowait(partial(self._traffic.shut, message.slot))
+            case Drain():
+                self._begin_drain(message.limit_seconds, closing=message.closing)
+            case Scrape():
+                self._answer(message)
+
+    def _configure(self, message: Configure) -> None:
+        configure_logs(message.config.log_format)
+        self._drain_seconds = message.config.drain_seconds
+        self._traffic = Traffic(self._loop, message.config, message.doors)
+        self._send(Started(hello=self._session.hello()))
+
+    def _take(self, message: Nodes | Commit) -> None:
+        try:
+            offer = self._session.receive(message)
+        except CommitRefused as refusal:
+            self._send(refusal.nack)
+            return
+        if offer is not None:
+            self._orders.put_nowait(partial(self._apply, offer))
+
+    async def _apply(self, offer: Offer) -> None:
+        assert self._traffic is not None
+        first = self._session.position == START
+        try:
+            await self._traffic.apply(offer)
+        except Exception as error:  # noqa: BLE001 - whatever cannot be built is refused whole
+            _log.exception("snapshot_not_built", digest=short(offer.snapshot.root))
+            self._send(self._session.refuse(offer, f"{type(error).__name__}: {error}"))
+            return
+        self._send(self._session.accept(offer))
+        if first:
+            _settle_memory()
+
+    def _answer(self, scrape: Scrape) -> None:
+        assert self._traffic is not None
+        shown = self._traffic.connections(scrape.connections) if scrape.connections else ()
+        self._send(Scraped(id=scrape.id, tally=self._traffic.tally, connections=shown))
+
+    def _orphaned(self) -> None:
+        """End without a supervisor; nobody accepts after us."""
+        self._hung_up.set()
+        if self._traffic is None:
+            self.ended.set()
+        else:
+            self._begin_drain(self._drain_seconds, closing=True)
+
+    def _begin_drain(self, limit_seconds: float, *, closing: bool) -> None:
+        if not self._draining:
+            self._draining = True
+            self._orders.put_nowait(partial(self._drain, limit_seconds, closing=closing))
+
+    async def _drain(self, limit_seconds: float, *, closing: bool) -> None:
+        assert self._traffic is not None
+        report = await self._traffic.drain(limit_seconds, closing=closing)
+        if report.aborted:
+            _log.warning("drain_cut_short", finished=report.finished, aborted=report.aborted)
+        self._send(Drained(tally=self._traffic.tally))
+        self.ended.set()
+
+    def _send(self, message: Upward) -> None:
+        if self._link is not None:
+            self._link.send(message)
+
+
+def main() -> int:
+    """Run a worker: ``python -m fairway_dataplane.worker DESCRIPTOR``."""
+    # Signals to a group of processes are for the supervisor, which tells us what to do.
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
+    control = socket.socket(fileno=int(sys.argv[1]))
+    control.setblocking(False)  # noqa: FBT003 - the socket module's signature
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(_run(control))
+    return 0
+
+
+async def _run(control: socket.socket) -> None:
+    await Worker().run(control)
+
+
+def _settle_memory() -> None:
+    """Take what lives as long as the process out of the collector's sight."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(YOUNGEST_THRESHOLD, 20, 50)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
