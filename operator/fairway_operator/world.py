@@ -6,13 +6,13 @@ that did not change, and whose journal says what was touched, so that
 :meth:`World.changes_since` costs as much as the change.
 """
 
-from collections.abc import Iterator
+from __future__ import annotations  # the types of rpds are generic for the checker alone
+
 from dataclasses import dataclass, replace
-from typing import Final, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Final, TypeVar
 
 from rpds import HashTrieMap
 
-from fairway_operator.findings import Finding
 from fairway_operator.journal import BLANK, Journal
 from fairway_operator.refs import Kind, ObjectRef
 from fairway_operator.resources import (
@@ -27,9 +27,13 @@ from fairway_operator.resources import (
     Undecodable,
 )
 
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from fairway_operator.findings import Finding
+
 _K = TypeVar("_K")
 _R = TypeVar("_R", bound=Resource)
-_Grouped: TypeAlias = HashTrieMap[_K, HashTrieMap[ObjectRef, _R]]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -40,13 +44,13 @@ class World:
     """The last decodable version of each object."""
     undecodable: HashTrieMap[ObjectRef, Undecodable]
     """Objects whose last version could not be decoded."""
-    slices_by_service: _Grouped[tuple[str, str], EndpointSlice]
-    grants_by_namespace: _Grouped[str, ReferenceGrant]
+    slices_by_service: HashTrieMap[tuple[str, str], HashTrieMap[ObjectRef, EndpointSlice]]
+    grants_by_namespace: HashTrieMap[str, HashTrieMap[ObjectRef, ReferenceGrant]]
     journal: Journal
 
     # Changes.
 
-    def put(self, resource: Resource | Undecodable) -> "World":
+    def put(self, resource: Resource | Undecodable) -> World:
         """
         Return a World with this version of the object in it.
 
@@ -66,7 +70,7 @@ class World:
             journal=journal,
         )
 
-    def remove(self, ref: ObjectRef) -> "World":
+    def remove(self, ref: ObjectRef) -> World:
         """Return a World without the object; removing what is not there is no change."""
         if ref not in self.resources and ref not in self.undecodable:
             return self
@@ -131,7 +135,7 @@ class World:
         if found is not None:
             yield from found.values()
 
-    def changes_since(self, earlier: "World") -> frozenset[ObjectRef]:
+    def changes_since(self, earlier: World) -> frozenset[ObjectRef]:
         """Return every object that may differ from ``earlier``; quick for a descendant."""
         if self is earlier:
             return frozenset()
@@ -151,8 +155,10 @@ EMPTY: Final = World(HashTrieMap(), HashTrieMap(), HashTrieMap(), HashTrieMap(),
 
 
 def _reindex_slices(
-    index: _Grouped[tuple[str, str], EndpointSlice], before: Resource | None, after: Resource | None
-) -> _Grouped[tuple[str, str], EndpointSlice]:
+    index: HashTrieMap[tuple[str, str], HashTrieMap[ObjectRef, EndpointSlice]],
+    before: Resource | None,
+    after: Resource | None,
+) -> HashTrieMap[tuple[str, str], HashTrieMap[ObjectRef, EndpointSlice]]:
     if isinstance(before, EndpointSlice) and before.service is not None:
         index = _without(index, (before.ref.namespace, before.service), before.ref)
     if isinstance(after, EndpointSlice) and after.service is not None:
@@ -161,8 +167,10 @@ def _reindex_slices(
 
 
 def _reindex_grants(
-    index: _Grouped[str, ReferenceGrant], before: Resource | None, after: Resource | None
-) -> _Grouped[str, ReferenceGrant]:
+    index: HashTrieMap[str, HashTrieMap[ObjectRef, ReferenceGrant]],
+    before: Resource | None,
+    after: Resource | None,
+) -> HashTrieMap[str, HashTrieMap[ObjectRef, ReferenceGrant]]:
     if isinstance(before, ReferenceGrant):
         index = _without(index, before.ref.namespace, before.ref)
     if isinstance(after, ReferenceGrant):
@@ -170,14 +178,18 @@ def _reindex_grants(
     return index
 
 
-def _with(index: _Grouped[_K, _R], key: _K, resource: _R) -> _Grouped[_K, _R]:
+def _with(
+    index: HashTrieMap[_K, HashTrieMap[ObjectRef, _R]], key: _K, resource: _R
+) -> HashTrieMap[_K, HashTrieMap[ObjectRef, _R]]:
     group = index.get(key)
     if group is None:
         group = HashTrieMap()
     return index.insert(key, group.insert(resource.ref, resource))
 
 
-def _without(index: _Grouped[_K, _R], key: _K, ref: ObjectRef) -> _Grouped[_K, _R]:
+def _without(
+    index: HashTrieMap[_K, HashTrieMap[ObjectRef, _R]], key: _K, ref: ObjectRef
+) -> HashTrieMap[_K, HashTrieMap[ObjectRef, _R]]:
     group = index[key].discard(ref)
     return index.insert(key, group) if len(group) else index.discard(key)
 

@@ -488,9 +488,14 @@ class RouteSpec(ApiStruct, frozen=True, kw_only=True):
     )
 
     ingress_class_name: Annotated[
-        Annotated[str, Meta(min_length=1, max_length=253, pattern=_SUBDOMAIN)] | None,
-        Meta(description="The IngressClass that says which controller serves this Route."),
-    ] = None
+        str,
+        Meta(
+            description="The IngressClass that says which controller serves this Route.",
+            min_length=1,
+            max_length=253,
+            pattern=_SUBDOMAIN,
+        ),
+    ] = "fairway"
     hosts: Annotated[
         tuple[Host, ...],
         Meta(

@@ -1,0 +1,140 @@
+"""
+Annotations ``fairway.dev/*``: one table, one strict parser for each row.
+
+A value travels on as typed data, never as text. What does not parse becomes a
+finding; where the annotation is a filter its object then answers 503 and does
+not serve without it. A name that is not in the table is a finding too,
+because a misspelt setting must not be a silent default.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Final, NamedTuple, TypeVar
+
+import msgspec
+
+from fairway_operator.annotations import backends, headers, limits, paths, redirects, retries
+from fairway_operator.findings import Finding, Reason, Severity
+from fairway_operator.refs import Kind, ObjectRef
+from fairway_operator.resources.body import ANNOTATION_PREFIX
+from fairway_snapshot.filters import RequestHeaders, ResponseHeaders, StripPrefix
+from fairway_snapshot.model import BackendProtocol, Balance
+
+
+class RouteOptions(msgspec.Struct, frozen=True, kw_only=True):
+    """What the annotations of an Ingress or a Route say; None is not said."""
+
+    strip_prefix: StripPrefix | None = None
+    rewrite_prefix: str | None = None
+    request_headers: RequestHeaders | None = None
+    response_headers: ResponseHeaders | None = None
+    ssl_redirect: bool | None = None
+    request_timeout: float | None = None
+    backend_request_timeout: float | None = None
+    connect_timeout: float | None = None
+    idle_timeout: float | None = None
+    retry_attempts: int | None = None
+    retry_codes: tuple[int, ...] | None = None
+    max_body_bytes: int | None = None
+    allow_encoded_slash: bool = False
+    lacks_filter: bool = False
+    """A filter could not be read, so nothing may be served without it."""
+
+
+class BackendOptions(msgspec.Struct, frozen=True, kw_only=True):
+    """What the annotations of a Service say; None is not said."""
+
+    balance: Balance | None = None
+    protocol: BackendProtocol | None = None
+
+
+class _Row(NamedTuple):
+    field: str
+    """Of the options."""
+    parse: Callable[[str], object]
+    """Raises ValueError with a message that says what to write."""
+    kinds: frozenset[Kind]
+    is_filter: bool = False
+
+
+_INGRESS: Final = frozenset({Kind.INGRESS})
+_ROUTES: Final = frozenset({Kind.INGRESS, Kind.ROUTE})
+_SERVICE: Final = frozenset({Kind.SERVICE})
+
+TABLE: Final[Mapping[str, _Row]] = {
+    "strip-prefix": _Row("strip_prefix", paths.parse_strip_prefix, _INGRESS, is_filter=True),
+    "rewrite-prefix": _Row("rewrite_prefix", paths.parse_rewrite_prefix, _INGRESS, is_filter=True),
+    "request-headers": _Row("request_headers", headers.parse_request, _INGRESS, is_filter=True),
+    "response-headers": _Row("response_headers", headers.parse_response, _INGRESS, is_filter=True),
+    "ssl-redirect": _Row("ssl_redirect", redirects.parse_ssl_redirect, _INGRESS),
+    "request-timeout": _Row("request_timeout", limits.parse_timeout, _INGRESS),
+    "backend-request-timeout": _Row("backend_request_timeout", limits.parse_timeout, _INGRESS),
+    "connect-timeout": _Row("connect_timeout", limits.parse_timeout, _INGRESS),
+    "idle-timeout": _Row("idle_timeout", limits.parse_timeout, _INGRESS),
+    "retry-attempts": _Row("retry_attempts", retries.parse_attempts, _INGRESS),
+    "retry-codes": _Row("retry_codes", retries.parse_codes, _INGRESS),
+    "max-body-size": _Row("max_body_bytes", limits.parse_size, _ROUTES),
+    "allow-encoded-slash": _Row("allow_encoded_slash", paths.parse_encoded_slash, _ROUTES),
+    "balance": _Row("balance", backends.parse_balance, _SERVICE),
+    "backend-protocol": _Row("protocol", backends.parse_protocol, _SERVICE),
+}
+"""Name after ``fairway.dev/`` to what it sets, where it may stand, and its parser."""
+
+
+def route_options(
+    subject: ObjectRef, given: tuple[tuple[str, str], ...]
+) -> tuple[RouteOptions, tuple[Finding, ...]]:
+    """Read the annotations of an Ingress or a Route; names come without the prefix."""
+    return _read(RouteOptions, subject, given)
+
+
+def backend_options(
+    subject: ObjectRef, given: tuple[tuple[str, str], ...]
+) -> tuple[BackendOptions, tuple[Finding, ...]]:
+    """Read the annotations of a Service; names come without the prefix."""
+    return _read(BackendOptions, subject, given)
+
+
+_T = TypeVar("_T", RouteOptions, BackendOptions)
+
+
+def _read(
+    kind: type[_T], subject: ObjectRef, given: tuple[tuple[str, str], ...]
+) -> tuple[_T, tuple[Finding, ...]]:
+    values: dict[str, object] = {}
+    findings = []
+    for name, text in given:
+        row = TABLE.get(name)
+        if row is None or subject.kind not in row.kinds:
+            findings.append(_unknown(subject, name))
+            continue
+        try:
+            values[row.field] = row.parse(text)
+        except ValueError as error:
+            findings.append(_invalid(subject, name, str(error)))
+            if row.is_filter:
+                values["lacks_filter"] = True
+    # A row's parser returns what its field takes; a test holds the table to that.
+    return kind(**values), tuple(findings)  # type: ignore[arg-type]
+
+
+def _unknown(subject: ObjectRef, name: str) -> Finding:
+    known = ", ".join(sorted(at for at, row in TABLE.items() if subject.kind in row.kinds))
+    return Finding(
+        subject=subject,
+        field=f"metadata.annotations[{ANNOTATION_PREFIX}{name}]",
+        reason=Reason.UNKNOWN_ANNOTATION,
+        severity=Severity.WARNING,
+        message=f"there is no annotation {ANNOTATION_PREFIX}{name} for {subject.kind}",
+        hint=f"known after {ANNOTATION_PREFIX} are {known}",
+    )
+
+
+def _invalid(subject: ObjectRef, name: str, message: str) -> Finding:
+    problem, _, hint = message.partition("; ")
+    return Finding(
+        subject=subject,
+        field=f"metadata.annotations[{ANNOTATION_PREFIX}{name}]",
+        reason=Reason.INVALID_ANNOTATION,
+        message=problem,
+        hint=hint,
+    )
