@@ -68,7 +68,9 @@ def test(kubernetes: Kubernetes, arguments: Sequence[str]) -> int:
     else:
         kubernetes.up()
     node = {"FAIRWAY_E2E_IMAGE": name, "FAIRWAY_E2E_NODE": kubernetes.node_address()}
-    print(f"chart, image and cluster are ready after {time.monotonic() - started:.0f} s", flush=True)
+    print(
+        f"chart, image and cluster are ready after {time.monotonic() - started:.0f} s", flush=True
+    )
     pytest = (sys.executable, "-m", "pytest", "--rootdir", str(ROOT), str(ROOT / "e2e"))
     result = _inside(kubernetes, (*pytest, *arguments), node)
     if result != 0:
@@ -88,8 +90,8 @@ def _inside(
 
 def _usage(kubernetes: Kubernetes) -> str:
     environment = kubernetes.environment()
-    exports = " ".join(f"{name}={value}" for name, value in sorted(environment.items()))
-    return f"{exports} {' '.join(kubernetes.command(('kubectl', 'get', 'pods', '-A')))}"
+    exports = "\n".join(f"export {name}={value}" for name, value in sorted(environment.items()))
+    return f"{exports}\n{' '.join(kubernetes.command(('kubectl', 'get', 'pods', '-A')))}"
 
 
 COMMANDS: dict[str, Callable[[Kubernetes, Sequence[str]], int]] = {

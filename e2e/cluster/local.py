@@ -6,17 +6,18 @@ holds them, and ends it. What runs within is :mod:`e2e.cluster.inside`. Needs
 root, Go to build the programs, and Debian packages, which it installs.
 """
 
-import json
 import os
 import shutil
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
+
+import msgspec
 
 from e2e.cluster import debian, inside, programs
 from e2e.cluster.faults import FaultError, MissingError, tail
@@ -24,8 +25,8 @@ from e2e.cluster.kubernetes import path_with
 from e2e.places import CACHE, ROOT
 
 WORK = CACHE / "local"
-CGROUP = "fairway-e2e"
-"""The folder of cgroups that ``kubelet.yaml`` puts every pod into."""
+CGROUP = "k8s.io"
+"""The folder of cgroups that containerd puts every container into."""
 
 SYSCTLS = (
     "vm/overcommit_memory",
@@ -50,6 +51,8 @@ class Holder:
     """Its start time: a later process with the same number is somebody else."""
     made: tuple[str, ...]
     """Folders that had to be made to be covered."""
+    cgroups: tuple[str, ...]
+    """Folders of cgroups that were not there, so that all below them is the cluster's."""
     sysctls: Mapping[str, str]
 
     def alive(self) -> bool:
@@ -80,7 +83,7 @@ class LocalKubernetes:
         holder = _recall()
         if holder is not None:
             _end(holder)
-            _remove_cgroups()
+            _remove_cgroups(holder)
             _restore(holder)
         if WORK.exists():
             shutil.rmtree(WORK)
@@ -129,6 +132,7 @@ def _start(binaries: Path, tools: Path) -> None:
     log = WORK / "log" / "node.log"
     log.parent.mkdir(parents=True)
     made = _make_masked()
+    cgroups = tuple(str(top) for top in _cgroup_tops() if not top.exists())
     there = (name for name in SYSCTLS if _sysctl(name).exists())
     sysctls = {name: _sysctl(name).read_text().strip() for name in there}
     ready, answer = os.pipe()
@@ -147,7 +151,9 @@ def _start(binaries: Path, tools: Path) -> None:
             start_new_session=True,
         )
     os.close(answer)
-    _remember(_child_of(outer), made, sysctls)
+    pid = _child_of(outer)
+    holder = Holder(pid=pid, started=_start_time(pid), made=made, cgroups=cgroups, sysctls=sysctls)
+    (WORK / "holder.json").write_bytes(msgspec.json.encode(holder))
     with os.fdopen(ready, "rb") as said:
         if said.readline() != inside.READY:
             outer.wait()
@@ -186,17 +192,11 @@ def _child_of(outer: subprocess.Popen[bytes]) -> int:
     return outer.pid
 
 
-def _remember(pid: int, made: tuple[str, ...], sysctls: Mapping[str, str]) -> None:
-    holder = Holder(pid=pid, started=_start_time(pid), made=made, sysctls=sysctls)
-    (WORK / "holder.json").write_text(json.dumps(asdict(holder)))
-
-
 def _recall() -> Holder | None:
     file = WORK / "holder.json"
     if not file.exists():
         return None
-    content = json.loads(file.read_text())
-    return Holder(**{**content, "made": tuple(content["made"])})
+    return msgspec.json.decode(file.read_bytes(), type=Holder)
 
 
 def _start_time(pid: int) -> str:
@@ -220,15 +220,20 @@ def _end(holder: Holder) -> None:
         time.sleep(0.02)
 
 
-def _remove_cgroups() -> None:
-    """Remove the empty folders that the pods leave; the deepest go first."""
-    hierarchies = Path("/sys/fs/cgroup")
-    for top in (hierarchies / CGROUP, *hierarchies.glob(f"*/{CGROUP}")):
-        if not top.is_dir():
-            continue
-        folders = [Path(folder) for folder, _, _ in os.walk(top, topdown=False)]
-        for folder in folders:
-            _remove_cgroup(folder)
+def _cgroup_tops() -> Iterator[Path]:
+    """Yield where the cgroups of containers go: one place with cgroup v2, many with v1."""
+    root = Path("/sys/fs/cgroup")
+    if (root / "cgroup.controllers").exists():
+        yield root / CGROUP
+        return
+    yield from (hierarchy / CGROUP for hierarchy in root.iterdir() if not hierarchy.is_symlink())
+
+
+def _remove_cgroups(holder: Holder) -> None:
+    """Remove the empty folders that the containers leave; the deepest go first."""
+    for top in holder.cgroups:
+        for folder, _, _ in os.walk(top, topdown=False):
+            _remove_cgroup(Path(folder))
 
 
 def _remove_cgroup(folder: Path) -> None:

@@ -1,9 +1,10 @@
-// Command coredns is CoreDNS with the five plugins that a cluster without internet needs.
+// Command coredns is CoreDNS with the six plugins that a cluster without internet needs.
 package main
 
 import (
 	"github.com/coredns/coredns/core/dnsserver"
 	"github.com/coredns/coredns/coremain"
+	_ "github.com/coredns/coredns/plugin/bind"
 	_ "github.com/coredns/coredns/plugin/cache"
 	_ "github.com/coredns/coredns/plugin/errors"
 	_ "github.com/coredns/coredns/plugin/health"
@@ -13,7 +14,7 @@ import (
 
 // The order is the order in which a query passes the plugins.
 func init() {
-	dnsserver.Directives = []string{"errors", "health", "ready", "cache", "kubernetes"}
+	dnsserver.Directives = []string{"bind", "errors", "health", "ready", "cache", "kubernetes"}
 }
 
 func main() { coremain.Run() }
