@@ -42,7 +42,10 @@ def encode_leaf(leaf: Leaf) -> bytes:
     """
     # Python takes 30 for the float 30.0, their bytes differ: what was read back is what is kept.
     decoder = _DECODERS[section_of(leaf)]
-    blob = _encode(decoder.decode(_encode(leaf)))
+    try:
+        blob = _encode(decoder.decode(_encode(leaf)))
+    except (msgspec.MsgspecError, OverflowError, TypeError) as error:
+        raise ValueError(f"this {type(leaf).__name__} has no encoded form: {error}") from error
     if len(blob) > MAX_BLOB_BYTES:
         raise ValueError(f"a leaf of {len(blob)} bytes is over the limit of {MAX_BLOB_BYTES}")
     return blob
