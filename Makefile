@@ -35,7 +35,7 @@ test: $(INSTALLED) ## Everything that needs no cluster: lint, types, contracts, 
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/python tests/generated.py --check
+	$(BIN)/python -m tests.generated --check
 	$(BIN)/pytest
 
 .PHONY: cluster
@@ -60,7 +60,7 @@ bench: $(INSTALLED) ## Measure Fairway beside its peers; options in BENCH="...".
 
 .PHONY: docs
 docs: $(INSTALLED) ## Write the generated files: CRD, values schema, settings and metrics reference.
-	$(BIN)/python tests/generated.py
+	$(BIN)/python -m tests.generated
 
 .PHONY: format
 format: $(INSTALLED) ## Format the code.

@@ -1,14 +1,15 @@
 """
 The files that are made from the code: write them, or check that they are fresh.
 
-    python tests/generated.py            write
-    python tests/generated.py --check    say which are stale; exit 1 if any is
+    python -m tests.generated            write
+    python -m tests.generated --check    say which are stale; exit 1 if any is
 """
 
 import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
+from e2e import values_schema
 from fairway_dataplane.config import DataplaneConfig
 from fairway_operator.api.__main__ import render as render_crd
 from fairway_operator.config import OperatorConfig
@@ -62,6 +63,8 @@ def _default(value: object) -> str:
 FILES: dict[str, Callable[[], str]] = {
     "crds/fairway.dev_routes.yaml": render_crd,
     "charts/fairway/crds/fairway.dev_routes.yaml": render_crd,
+    "charts/fairway/values.schema.json": values_schema.schema,
+    "charts/fairway/README.md": values_schema.readme,
     "docs/settings.md": settings_page,
 }
 
