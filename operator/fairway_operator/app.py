@@ -59,8 +59,6 @@ class Operator:
     """One replica."""
 
     def __init__(self, config: OperatorConfig, client: KubeClient) -> None:
-        self.publish_port = 0
-        """Where the stream is served; 0 until it is."""
         self.admin_port = 0
         self._config = config
         self._client = client
@@ -160,7 +158,7 @@ class Operator:
         self._apply(self._inbox.drain())
         await self._trust.ready.wait()
         host, port = split_address(self._config.publish_address)
-        self.publish_port = await self._publisher.start(host, port)
+        await self._publisher.start(host, port)
         log.info("ready", objects=sum(len(self._inbox.known(kind)) for kind in Kind))
         while True:
             self._apply(await self._inbox.take())
@@ -235,7 +233,7 @@ class Operator:
         ]
         if not self._trust.ready.is_set():
             missing.append(f"the authority in Secret {self._config.authority_secret}")
-        if not missing and not self.publish_port:
+        if not missing and not self._publisher.port:
             missing.append("the stream to listen")
         return missing
 

@@ -34,6 +34,9 @@ log = structlog.get_logger(__name__)
 BACKOFF_SECONDS = (0.5, 30.0)
 """First and longest pause before a stopped watch starts again; doubled in between, jittered."""
 
+REQUEST_BACKOFFS = (0.5, 1.0, 2.0, 4.0)
+"""Pauses between the attempts of one request of kopf's, before it gives up and stops."""
+
 STEADY_SECONDS = 60.0
 """A watch that lived this long starts again with the first pause."""
 
@@ -121,6 +124,7 @@ class Watch:
         settings.scanning.disabled = True
         # Otherwise kopf kills the process ten minutes after one of its operators stopped.
         settings.process.ultimate_exiting_timeout = None
+        settings.networking.error_backoffs = REQUEST_BACKOFFS
         settings.watching.server_timeout = random.randint(240, 480)  # noqa: S311 - jitter
         settings.watching.chunk_size = 500
         settings.queueing.idle_timeout = 1.0

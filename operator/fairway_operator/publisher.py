@@ -137,6 +137,8 @@ class Publisher:
         on_receipt: Callable[[Receipt], None] = lambda _receipt: None,
     ) -> None:
         """``on_receipt`` is called when a subscriber came, acknowledged, refused or left."""
+        self.port = 0
+        """Where it listens; 0 until it does."""
         self._credentials = credentials
         self._max_subscribers = max_subscribers
         self._on_receipt = on_receipt
@@ -170,7 +172,7 @@ class Publisher:
         except RuntimeError as error:
             raise OSError(f"cannot listen at {address}: {error}") from error
         await server.start()
-        self._server = server
+        self._server, self.port = server, bound
         log.info("publisher-started", address=address, port=bound)
         return bound
 
