@@ -89,7 +89,11 @@ class Traffic:
         found = list(changes(offer.previous, offer.snapshot))
         contexts = await self._build_contexts(found)
         table = build_table(
-            self._tables.current, offer.snapshot, found, self._upstreams, self._limits, self.tally
+            self._tables.current,
+            found,
+            upstreams=self._upstreams,
+            limits=self._limits,
+            tally=self.tally,
         )
         gone = []
         for change in found:
