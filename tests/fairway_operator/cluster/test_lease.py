@@ -1,0 +1,113 @@
+"""Leader election against an API server over real sockets."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from fairway_operator.config import OperatorConfig
+from fairway_operator.kube.client import KubeClient
+from fairway_operator.kube.lease import Lease
+from fairway_operator.kube.paths import lease_path
+
+if TYPE_CHECKING:
+    from tests.fairway_operator.cluster.conftest import ApiServer
+
+Eventually = Callable[..., Awaitable[None]]
+LEASE = lease_path("fairway-system", "fairway-operator")
+
+
+@asynccontextmanager
+async def running(lease: Lease) -> AsyncIterator[Lease]:
+    task = asyncio.create_task(lease.run())
+    try:
+        yield lease
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+async def test_one_of_two_leads_and_the_other_follows_when_it_goes(
+    api: "ApiServer", client: KubeClient, config: OperatorConfig, eventually: Eventually
+) -> None:
+    first = Lease(client, config)
+    second = Lease(client, replace(config, instance="pod-b"))
+    async with running(second):
+        async with running(first):
+            await eventually(lambda: first.leading or second.leading)
+            await eventually(lambda: first.epoch == second.epoch == 1)
+            assert first.leading != second.leading
+            leader, follower = (first, second) if first.leading else (second, first)
+            assert follower.holder == leader.identity
+        if leader is first:
+            # It gave the Lease back, so nobody waits for it to run out.
+            await eventually(lambda: second.leading, seconds=2.5)
+            assert second.epoch == 2
+
+
+async def test_a_leader_that_comes_back_opens_no_epoch(
+    api: "ApiServer", client: KubeClient, config: OperatorConfig, eventually: Eventually
+) -> None:
+    async with running(Lease(client, config)) as lease:
+        await eventually(lambda: lease.leading)
+    api.objects[LEASE]["spec"]["holderIdentity"] = "pod-a"  # as if killed
+
+    async with running(Lease(client, config)) as lease:
+        await eventually(lambda: lease.leading)
+
+    assert lease.epoch == 1
+
+
+async def test_who_cannot_renew_stops_leading_by_itself(
+    api: "ApiServer", client: KubeClient, config: OperatorConfig, eventually: Eventually
+) -> None:
+    async with running(Lease(client, config)) as lease:
+        await eventually(lambda: lease.leading)
+        api.denied = {"leases"}
+        await eventually(lambda: not lease.leading, seconds=5.0)
+        api.denied.clear()
+        await eventually(lambda: lease.leading, seconds=5.0)
+
+
+async def test_who_sees_another_holder_stops_at_once(
+    api: "ApiServer", client: KubeClient, config: OperatorConfig, eventually: Eventually
+) -> None:
+    """As after a jump of the other's clock, which made it believe that the Lease ran out."""
+    async with running(Lease(client, config)) as lease:
+        await eventually(lambda: lease.leading)
+        body = api.objects[LEASE]
+        taken = {**body["spec"], "holderIdentity": "pod-b", "leaseTransitions": 9}
+        api.objects[LEASE] = {
+            **body,
+            "metadata": {**body["metadata"], "resourceVersion": "77777777"},
+            "spec": taken,
+        }
+        await eventually(lambda: lease.holder == "pod-b", seconds=2.0)
+
+        assert not lease.leading
+        assert lease.epoch == 9
+
+
+async def test_a_lease_that_the_chart_made_empty_is_taken(
+    api: "ApiServer", client: KubeClient, config: OperatorConfig, eventually: Eventually
+) -> None:
+    api.objects[LEASE] = {
+        "metadata": {"name": "fairway-operator", "resourceVersion": "5"},
+        "spec": {},
+    }
+    async with running(Lease(client, config)) as lease:
+        await eventually(lambda: lease.leading)
+
+    assert api.count("POST", "leases") == 0
+
+
+async def test_times_in_the_lease_are_utc(
+    api: "ApiServer", client: KubeClient, config: OperatorConfig, eventually: Eventually
+) -> None:
+    async with running(Lease(client, config)) as lease:
+        await eventually(lambda: lease.leading)
+        spec = api.objects[LEASE]["spec"]
+
+    assert spec["renewTime"].endswith("Z")
+    assert spec["leaseDurationSeconds"] == 4
