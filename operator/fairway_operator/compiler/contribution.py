@@ -1,0 +1,71 @@
+"""
+What one object contributes to the snapshot, before its neighbours are asked.
+
+A contribution depends on its object and on what that refers to, never on
+other Ingresses or Routes; those come in when the contributions of one host are
+merged (:mod:`fairway_operator.compiler.hosts`).
+"""
+
+from collections.abc import Mapping
+from typing import TypeAlias
+
+import msgspec
+
+from fairway_operator.findings import Finding
+from fairway_operator.refs import ObjectRef
+from fairway_snapshot.model import BackendId, CertificateId, HostPattern, Route
+
+Age: TypeAlias = tuple[str, str, str, str]
+"""Of an object: creation, namespace, name, kind. The smaller wins a conflict."""
+
+_NOT_YET = "~"
+"""Later than every timestamp: an object without one has not been created yet."""
+
+
+def age_of(ref: ObjectRef, created: str) -> Age:
+    """Return what decides conflicts: the oldest wins, then namespace and name."""
+    return created or _NOT_YET, ref.namespace, ref.name, ref.kind
+
+
+class Candidate(msgspec.Struct, frozen=True, gc=False):
+    """One way into one host, if no older object has the same."""
+
+    order: tuple[object, ...]
+    """Place among the routes of the host; the smallest is asked first."""
+    route: Route
+    owner: ObjectRef
+    field: str
+    """Where its author wrote it."""
+    fallback: bool = False
+    """A default backend: gives way to any route for all paths, and nobody is told."""
+
+
+class NameClaim(msgspec.Struct, frozen=True, gc=False):
+    """The wish to answer a server name with a certificate."""
+
+    host: HostPattern
+    age: Age
+    certificate: CertificateId
+    secret: ObjectRef
+    owner: ObjectRef
+    field: str
+
+
+class BackendUse(msgspec.Struct, frozen=True, gc=False):
+    """A port of a Service that is there."""
+
+    id: BackendId
+    service: ObjectRef
+    port: int
+
+
+class Contribution(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """Everything that one version of one object asks for."""
+
+    generation: int
+    age: Age
+    hosts: Mapping[HostPattern, tuple[Candidate, ...]]
+    """Every host of the object, those without a route too; sorted candidates."""
+    names: tuple[NameClaim, ...]
+    backends: frozenset[BackendUse]
+    findings: tuple[Finding, ...]

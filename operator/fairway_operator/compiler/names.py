@@ -1,0 +1,44 @@
+"""
+Claims to one server name, settled: the oldest object's certificate is served.
+
+Others that want the same certificate agree; those that want another one lose
+and are told.
+"""
+
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from fairway_operator.compiler.contribution import NameClaim
+from fairway_operator.findings import Finding, Reason
+from fairway_operator.refs import ObjectRef
+from fairway_snapshot.model import HostPattern
+
+
+class SettledName(NamedTuple):
+    """Whose certificate is served for a name; None is nobody's."""
+
+    secret: ObjectRef | None
+    findings: tuple[Finding, ...]
+
+
+def settle(host: HostPattern, claims: Iterable[NameClaim], fixed: ObjectRef | None) -> SettledName:
+    """Settle the claims; ``fixed`` is a Secret from the settings that goes before all of them."""
+    ordered = sorted(claims, key=lambda claim: claim.age)
+    if fixed is None and not ordered:
+        return SettledName(None, ())
+    winner = ordered[0].secret if fixed is None else fixed
+    by = "the settings" if fixed is not None else f"{ordered[0].owner}"
+    name = host or "clients that name no known host"
+    findings = tuple(
+        Finding(
+            subject=claim.owner,
+            field=f"{claim.field}.secretName",
+            reason=Reason.CONFLICT,
+            message=f"the certificate for {name} is already given by {by}: {winner.name} is served",
+            hint=f"refer to the Secret {winner.name}",
+            other=None if fixed is not None else ordered[0].owner,
+        )
+        for claim in ordered
+        if claim.secret != winner
+    )
+    return SettledName(winner, findings)

@@ -1,0 +1,47 @@
+"""What a compilation comes to."""
+
+from collections.abc import Mapping
+
+import msgspec
+
+from fairway_operator.findings import Finding
+from fairway_operator.refs import ObjectRef
+from fairway_snapshot.model import HostPattern
+from fairway_snapshot.tree import Snapshot
+
+
+class Condition(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """One condition as the compiler sees it; times and receipts come with the status."""
+
+    type: str
+    """``Accepted`` or ``ResolvedRefs``."""
+    status: bool
+    reason: str
+    message: str
+
+
+class Serving(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """What one Ingress or Route of ours contributes to the snapshot."""
+
+    generation: int
+    """Of the object as it is in the World."""
+    served_generation: int
+    """Of the version that is served; older while the present one has errors."""
+    hosts: tuple[HostPattern, ...]
+    """All hosts of the object, sorted; the empty pattern is any host."""
+    routes: tuple[str, ...]
+    """Names of its routes that are live, sorted; those lost to conflicts are missing."""
+    conditions: tuple[Condition, ...]
+    """Accepted, then ResolvedRefs."""
+
+
+class Compilation(msgspec.Struct, frozen=True, kw_only=True):
+    """The outcome of one compilation; shares with earlier ones whatever did not change."""
+
+    snapshot: Snapshot
+    findings: Mapping[ObjectRef, tuple[Finding, ...]]
+    """Only objects with at least one finding; sorted, without duplicates."""
+    serving: Mapping[ObjectRef, Serving]
+    """Every Ingress and Route that is ours."""
+    touched: frozenset[ObjectRef]
+    """Objects whose findings or serving differ from the compilation before."""
