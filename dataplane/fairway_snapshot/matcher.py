@@ -29,7 +29,10 @@ T = TypeVar("T")
 _T_co = TypeVar("_T_co", covariant=True)
 
 _GROUP: Final = 8
-"""How many patterns one scan may rule out together."""
+"""How many patterns one scan rules out together."""
+
+_ALONE: Final = 2
+"""So many are cheaper to ask one by one."""
 
 
 class HostMatcher(Generic[T]):
@@ -352,7 +355,7 @@ class _Index(Generic[T]):
 
 def _grouped(tests: "Sequence[_Matching[T]]") -> "tuple[_Test[T], ...]":
     """Put tests that are many under the union of their patterns, and these under theirs."""
-    while len(tests) > _GROUP:
+    while len(tests) > _ALONE:
         groups = [tests[at : at + _GROUP] for at in range(0, len(tests), _GROUP)]
         tests = [_Matching(_union(group), group) for group in groups]
     return tuple(tests)

@@ -294,6 +294,20 @@ def test_a_lost_connection_leaves_nothing_half_done() -> None:
     assert reader.snapshot == snapshot(1)
 
 
+def test_a_second_hello_begins_anew() -> None:
+    sender, reader = publisher(), subscriber()
+    sender.receive(reader.hello())
+    sender.publish(snapshot(1), 1, 1)
+    sender.publish(snapshot(2), 1, 2)
+
+    answer = take(reader, sender.receive(reader.hello()))
+
+    assert reader.snapshot == snapshot(2)
+    assert answer is not None
+    assert sender.receive(answer) == []
+    assert sender.acked == (1, 2)
+
+
 def test_a_tampered_node_is_refused_and_the_old_snapshot_kept() -> None:
     sender, reader = publisher(), subscriber(snapshot(1), Position(1, 1))
     sender.publish(snapshot(2, 3), 1, 2)
