@@ -72,15 +72,15 @@ def _fill_classes(
         default = next(filter(_is_default, reversed(classes)), None)
         if default is not None:
             for entry in entries:
-                if _class_of(entry) is None:
+                if entry.ref.kind is Kind.INGRESS and _class_of(entry) is None:
                     bodies[entry.ref] = _with_class(entry.body, default.ref.name)
         return
     names = {OUR_CLASS}
     for entry in entries:
         name = _class_of(entry)
-        if name is None:
+        if name is None and entry.ref.kind is Kind.INGRESS:
             bodies[entry.ref] = _with_class(entry.body, OUR_CLASS)
-        elif name not in names:
+        elif name is not None and name not in names:
             names.add(name)
             yield _note(
                 entry,
@@ -107,7 +107,8 @@ def _class_of(entry: Manifest) -> str | None:
 
 
 def _is_default(manifest: Manifest) -> bool:
-    return look(manifest.body, "metadata", "annotations", DEFAULT_CLASS_ANNOTATION) == "true"
+    mark = look(manifest.body, "metadata", "annotations", DEFAULT_CLASS_ANNOTATION)
+    return isinstance(mark, str) and mark == "true"
 
 
 def _with_class(body: Body, name: str) -> Body:

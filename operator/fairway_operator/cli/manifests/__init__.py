@@ -12,7 +12,7 @@ never an exception, and costs its document only.
 
 import functools
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, BinaryIO
 
@@ -51,6 +51,11 @@ class FileContent:
     manifests: tuple[Manifest, ...] = ()
     problems: tuple[Problem, ...] = ()
 
+    @property
+    def broken(self) -> bool:
+        """Whether a part of the text could not be read."""
+        return any(problem.is_error for problem in self.problems)
+
 
 @dataclass(frozen=True, slots=True)
 class Manifests:
@@ -82,14 +87,14 @@ def read(paths: Iterable[str], stdin: BinaryIO) -> Manifests:
     return Manifests(merged.objects, (*problems, *merged.problems))
 
 
-def parse(file: str, text: str) -> FileContent:
-    """Return the objects of a file's text."""
+def parse(file: str, text: str, load_chunk: Callable[[str], list[Any]] = load) -> FileContent:
+    """Return the objects of a file's text; ``load_chunk`` may remember what it has read."""
     manifests: list[Manifest] = []
     problems: list[Problem] = []
     name = shown_name(file)
     for chunk in split(text):
         try:
-            documents = load(chunk.text)
+            documents = load_chunk(chunk.text)
         except Malformed as mistake:
             place = Place(name, chunk.line + mistake.line - 1, mistake.column)
             problems.append(_error("Syntax", mistake.message, mistake.hint, place))
