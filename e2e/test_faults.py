@@ -1,0 +1,121 @@
+"""Parts that fail: what goes on without them, and what they do when they are back."""
+
+import asyncio
+
+from e2e import objects
+from e2e.conftest import World
+from e2e.kubectl import eventually
+from e2e.load import Load
+from e2e.privileged import Privileged
+
+
+async def test_traffic_goes_on_while_every_operator_is_killed(world: World) -> None:
+    site = world.site("orphaned.test")
+    await world.apps.apply(objects.ingress("orphaned", "orphaned.test", "red"))
+    await world.answers(site, "red")
+    async with Load(site) as load:
+        pods = await world.system.pods("operator")
+        await world.system.kubectl("delete", "pod", *pods, "--force", "--grace-period=0")
+        await world.system.rolled_out("deployment/fairway-operator")
+        await world.apps.apply(objects.ingress("orphaned", "orphaned.test", "blue"))
+        await world.answers(site, "blue")
+    assert not load.failures, load.story()
+
+
+async def test_a_killed_data_plane_serves_its_last_snapshot_while_no_operator_answers(
+    world: World, privileged: Privileged
+) -> None:
+    certificate = objects.certified("kept-tls", "kept.test")
+    await world.apps.apply(
+        certificate.secret, objects.ingress("kept", "kept.test", "red", secret="kept-tls")
+    )
+    await world.answers(world.site("kept.test", secure=True), "red")
+    await _programmed_everywhere(world)
+    await world.system.scale("deployment/fairway-operator", 0)
+    await eventually("no operator is left", lambda: _no_operator(world))
+    try:
+        before = await _restarts(world)
+        selector = "app.kubernetes.io/component=dataplane"
+        await privileged.kill_containers(await world.system.items("pods", selector))
+
+        async def restarted() -> bool:
+            now = await _restarts(world)
+            return now.keys() == before.keys() and all(now[pod] > before[pod] for pod in now)
+
+        await eventually("every data plane has started again", restarted)
+        await world.system.rolled_out("deployment/fairway-dataplane")
+        await world.answers(world.site("kept.test", secure=True), "red")
+        await world.answers(world.site("kept.test"), "red")
+        assert await world.system.pods("operator") == []
+    finally:
+        await world.system.scale("deployment/fairway-operator", 2)
+    await world.apps.apply(objects.ingress("kept", "kept.test", "blue", secret="kept-tls"))
+    await world.answers(world.site("kept.test"), "blue")
+
+
+async def test_of_two_operators_one_writes_status(world: World) -> None:
+    leader, follower = await _leader_and_follower(world)
+    written = 'fairway_outbox_attempts_total{outcome="written"}'
+    before = await world.metric(leader, written), await world.metric(follower, written)
+    for number in range(5):
+        name = f"counted-{number}"
+        await world.apps.apply(objects.route(name, f"{name}.test", {"red": 1}))
+
+    async def told() -> bool:
+        return await world.metric(leader, written) >= before[0] + 5
+
+    await eventually("the leader has written the status of five Routes", told)
+    assert await world.metric(follower, written) == before[1]
+    assert await world.metric(leader, "fairway_leader") == 1
+    assert await world.metric(follower, "fairway_leader") == 0
+
+
+async def test_another_operator_writes_when_the_leader_is_killed(world: World) -> None:
+    leader, follower = await _leader_and_follower(world)
+    await world.system.kubectl("delete", "pod", leader, "--force", "--grace-period=0")
+    await world.apps.apply(objects.route("taken-over", "taken-over.test", {"red": 1}))
+
+    async def told() -> bool:
+        body = await world.apps.get("routes.fairway.dev", "taken-over")
+        return bool(body.get("status", {}).get("conditions"))
+
+    await eventually("the status is written by another replica", told)
+    lease = await world.system.get("lease", "fairway-operator")
+    assert lease["spec"]["holderIdentity"] != leader
+    assert follower in await world.system.pods("operator")
+
+
+async def _leader_and_follower(world: World) -> tuple[str, str]:
+    async def held() -> bool:
+        lease = await world.system.get("lease", "fairway-operator")
+        holder = lease.get("spec", {}).get("holderIdentity")
+        return holder in await world.system.pods("operator")
+
+    await eventually("an operator holds the Lease", held)
+    lease = await world.system.get("lease", "fairway-operator")
+    leader = lease["spec"]["holderIdentity"]
+    (follower,) = [pod for pod in await world.system.pods("operator") if pod != leader]
+    return leader, follower
+
+
+async def _no_operator(world: World) -> bool:
+    return not await world.system.items("pods", "app.kubernetes.io/component=operator")
+
+
+async def _restarts(world: World) -> dict[str, int]:
+    items = await world.system.items("pods", "app.kubernetes.io/component=dataplane")
+    return {
+        item["metadata"]["name"]: item["status"]["containerStatuses"][0]["restartCount"]
+        for item in items
+    }
+
+
+async def _programmed_everywhere(world: World) -> None:
+    """Wait until every data plane serves the same snapshot."""
+    pods = await world.system.pods("dataplane")
+
+    async def equal() -> bool:
+        found = await asyncio.gather(*(world.snapshot(pod) for pod in pods))
+        return len(set(found)) == 1
+
+    await eventually("all data planes serve one snapshot", equal)
