@@ -124,7 +124,7 @@ class Bucket:
         """Take a token and return 0, or return the seconds until there is one."""
         self.tokens = min(self.burst, self.tokens + (now - self.at) * self.rate)
         self.at = now
-        if self.tokens >= 1.0:
+        if self.tokens > 1.0 - 1e-9:
             self.tokens -= 1.0
             return 0.0
         return (1.0 - self.tokens) / self.rate

@@ -114,11 +114,12 @@ class Reconciler:
         published = previous is None or previous.snapshot.root != compilation.snapshot.root
         if published:
             self._publish(compilation.snapshot)
-        self.receipts = self.receipts.published(
-            compilation, self.position, compilation.snapshot.root, at=self._around.clock()
-        )
-        changed = {event.ref for event in batch.events} | compilation.touched
-        self._plan(told=previous, only=None if previous is None else changed)
+        if self._around.effects is not None:
+            self.receipts = self.receipts.published(
+                compilation, self.position, compilation.snapshot.root, at=self._around.clock()
+            )
+            changed = {event.ref for event in batch.events} | compilation.touched
+            self._plan(told=previous, only=None if previous is None else changed)
         return Commit(self.position, compilation, published, batch.first_at, compile_seconds)
 
     def acked(self, instance: str, root: Digest) -> None:
