@@ -28,6 +28,9 @@ _PROTOCOLS = {
     "kubernetes.io/wss": BackendProtocol.HTTPS,
 }
 
+_PLAIN = ("10.", "172.", "192.168.", "fd")
+"""Beginnings of ordinary pods' addresses, which need no closer look."""
+
 
 def build_backend(world: World, use: BackendUse, settings: CompilerSettings) -> Backend | None:
     """Return the backend; None where its Service is gone."""
@@ -47,7 +50,9 @@ def build_backend(world: World, use: BackendUse, settings: CompilerSettings) -> 
         )
     endpoints = () if port is None else _endpoints(world.slices(service.ref), service, port)
     if not settings.allow_local_addresses:
-        endpoints = tuple(each for each in endpoints if not is_local(each.host))
+        endpoints = tuple(
+            each for each in endpoints if each.host.startswith(_PLAIN) or not is_local(each.host)
+        )
     return Backend(
         endpoints=endpoints,
         protocol=protocol,

@@ -13,6 +13,7 @@ specification of Ingress is silent here; nginx does the same.
 """
 
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Final
 from urllib.parse import quote
 
@@ -42,6 +43,7 @@ class BadMatch(ValueError):  # noqa: N818 - named for the user's mistake that it
         self.hint = hint
 
 
+@lru_cache(maxsize=4096)
 def path_match(kind: PathKind, value: str) -> PathMatch:
     """Return the path in its one form; raises :class:`BadMatch`."""
     if kind is PathKind.REGEX:
