@@ -74,7 +74,7 @@ def test(kubernetes: Kubernetes, arguments: Sequence[str]) -> int:
     pytest = (sys.executable, "-m", "pytest", "--rootdir", str(ROOT), str(ROOT / "e2e"))
     result = _inside(kubernetes, (*pytest, *arguments), node)
     if result != 0:
-        print(kubernetes.diagnosis())
+        print(f"the cluster's own logs: {kubernetes.logs()}")
     print(f"e2e took {time.monotonic() - started:.0f} s")
     return result
 

@@ -56,9 +56,9 @@ class ExistingKubernetes:
         """Return a ``PATH`` with helm, which is built when it is missing."""
         return {"PATH": path_with(*helm_folder())}
 
-    def diagnosis(self) -> str:
-        """Return nothing: its components are not ours to read."""
-        return ""
+    def logs(self) -> str:
+        """Return whom to ask: its components are not ours to read."""
+        return "with the owner of the cluster"
 
     def _kubectl(self, *arguments: str) -> Any:
         done = subprocess.run(("kubectl", *arguments), capture_output=True, text=True, check=False)

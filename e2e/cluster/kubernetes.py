@@ -35,8 +35,8 @@ class Kubernetes(Protocol):
     def environment(self) -> Mapping[str, str]:
         """Return what such a command needs: ``PATH`` with kubectl and helm, ``KUBECONFIG``."""
 
-    def diagnosis(self) -> str:
-        """Return what the cluster's own logs say, for a run that failed."""
+    def logs(self) -> str:
+        """Return where the cluster's own logs are, for a run that failed."""
 
 
 def choose(name: str) -> Kubernetes:

@@ -20,7 +20,7 @@ from pathlib import Path
 import msgspec
 
 from e2e.cluster import debian, inside, programs
-from e2e.cluster.faults import FaultError, MissingError, tail
+from e2e.cluster.faults import FaultError, MissingError
 from e2e.cluster.kubernetes import path_with
 from e2e.places import CACHE, ROOT
 
@@ -116,9 +116,9 @@ class LocalKubernetes:
         binaries, tools = programs.build(programs.KUBERNETES), programs.build(programs.TOOLS)
         return {"PATH": path_with(binaries, tools), "KUBECONFIG": str(WORK / "kubeconfig")}
 
-    def diagnosis(self) -> str:
-        """Return the end of the components' logs."""
-        return "\n".join(tail(log) for log in sorted((WORK / "log").glob("*.log")))
+    def logs(self) -> str:
+        """Return the folder of the components' logs."""
+        return str(WORK / "log")
 
     def _holder(self) -> Holder:
         holder = _recall()

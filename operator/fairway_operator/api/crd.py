@@ -129,7 +129,11 @@ def _field(field: inspect.Field) -> Schema:
     default = field.default
     if default in (msgspec.NODEFAULT, None, "", ()):
         return schema
-    return schema | {"default": msgspec.to_builtins(default)}
+    plain = msgspec.to_builtins(default)
+    if isinstance(plain, dict):
+        # The API server refuses a default that holds null where the schema says string.
+        plain = {name: value for name, value in plain.items() if value is not None}
+    return schema | {"default": plain} if plain != {} else schema
 
 
 def _union(kind: inspect.UnionType) -> Schema:
