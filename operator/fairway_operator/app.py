@@ -28,9 +28,10 @@ from fairway_operator.kube.writer import KubeWriter
 from fairway_operator.logs import configure_logs
 from fairway_operator.metrics import OperatorMetrics, Parts
 from fairway_operator.outbox import Bucket, Outbox
-from fairway_operator.publisher import Publisher, Receipt
+from fairway_operator.publisher import Publisher
 from fairway_operator.reconciler import Reconciler, Surroundings
 from fairway_operator.refs import Kind, ObjectRef
+from fairway_operator.relay import Receipt, Relay
 from fairway_operator.resync import ListState, Resync
 from fairway_operator.trust import Trust
 from fairway_snapshot.digest import short
@@ -71,7 +72,9 @@ class Operator:
         self._resync = Resync(client, self._inbox, config, on_state=self._on_list_state)
         hooks = WatchHooks(client.access, self._resync.request, self._claim_signals)
         self._watches = {kind: Watch(kind, self._inbox, config, hooks) for kind in Kind}
-        self._lease = Lease(client, config, on_change=self._on_lease_change)
+        self._lease = Lease(
+            client, config, address=self._own_address, on_change=self._on_lease_change
+        )
         self._trust = Trust(
             client, config, leading=self._is_leading, on_credentials=self._on_credentials
         )
@@ -82,8 +85,12 @@ class Operator:
             leading=self._is_leading,
         )
         self._publisher = Publisher(
-            max_subscribers=config.max_subscribers, on_receipt=self._on_receipt
+            max_subscribers=config.max_subscribers,
+            on_receipt=self._on_receipt,
+            on_own_receipt=self._on_own_receipt,
         )
+        self._relay = Relay(leader=self._address_of_leader, present=self._publisher.receipts)
+        self._leading_since = float("inf")
         self._reconciler = Reconciler(
             Compiler(
                 CompilerSettings(
@@ -95,7 +102,7 @@ class Operator:
             self._publisher,
             Surroundings(
                 effects=self._outbox,
-                writes=self._is_leading,
+                writes=self._may_plan,
                 epoch=lambda: max(1, self._lease.epoch),
                 addresses=self._addresses.current,
             ),
@@ -146,6 +153,7 @@ class Operator:
             "addresses": self._addresses.run(),
             "outbox": self._outbox.work(),
             "review": self._review(),
+            "relay": self._relay.run(),
             "reconcile": self._reconcile(),
             **{f"watch {kind}": watch.run() for kind, watch in self._watches.items()},
             **{f"list {kind}": self._resync.run(kind) for kind in Kind},
@@ -182,24 +190,30 @@ class Operator:
         """Make status of receipts, many at a time."""
         while True:
             await self._review_due.wait()
-            await asyncio.sleep(REVIEW_SECONDS)
+            early = self._leading_since + self._report_seconds() - time.monotonic()
+            await asyncio.sleep(max(REVIEW_SECONDS, early if self._is_leading() else 0.0))
             self._review_due.clear()
-            if self._is_leading():
-                self._reconciler.review()
+            self._reconciler.review()
 
     def _on_receipt(self, receipt: Receipt) -> None:
         if receipt.root is None:
             self._reconciler.left(receipt.instance)
-            self._metrics.propagation.left(receipt.instance)
         elif receipt.reason:
             self._reconciler.refused(receipt.instance, receipt.root, receipt.reason)
         else:
             self._reconciler.acked(receipt.instance, receipt.root)
-            self._metrics.propagation.acked(receipt.instance, receipt.root)
         self._review_due.set()
+
+    def _on_own_receipt(self, receipt: Receipt) -> None:
+        self._relay.add(receipt)
+        if receipt.root is None:
+            self._metrics.propagation.left(receipt.instance)
+        elif not receipt.reason:
+            self._metrics.propagation.acked(receipt.instance, receipt.root)
 
     def _on_credentials(self, credentials: Credentials) -> None:
         self._publisher.renew_credentials(credentials)
+        self._relay.use(credentials)
 
     def _on_list_state(self, kind: Kind, state: ListState) -> None:
         present = self._watches[kind].present
@@ -212,14 +226,35 @@ class Operator:
             self._inbox.put(_assumed_class(self._config))
 
     def _on_lease_change(self) -> None:
+        self._relay.leader_changed()
         if self._lease.leading:
+            self._leading_since = min(self._leading_since, time.monotonic())
             self._trust.wake()
             self._review_due.set()
         else:
+            self._leading_since = float("inf")
             self._outbox.clear()
 
     def _is_leading(self) -> bool:
         return self._lease.leading
+
+    def _may_plan(self) -> bool:
+        """Say whether we lead, and have led long enough to have heard of all data planes."""
+        heard = time.monotonic() - self._leading_since >= self._report_seconds()
+        return self._is_leading() and heard
+
+    def _report_seconds(self) -> float:
+        """Return the time in which followers find a new leader and report to it."""
+        return self._config.lease_retry_seconds * 1.5
+
+    def _own_address(self) -> str:
+        address, port = self._config.instance_address, self._publisher.port
+        if not address or not port:
+            return ""
+        return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
+
+    def _address_of_leader(self) -> str:
+        return "" if self._lease.holder == self._lease.identity else self._lease.holder_address
 
     def _seen_version(self, ref: ObjectRef) -> int:
         return self._inbox.known(ref.kind).get(ref, 0)

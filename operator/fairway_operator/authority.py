@@ -110,11 +110,10 @@ class Authority:
         """
         issuer = x509.load_pem_x509_certificate(self.signing.certificate)
         key = ec.generate_private_key(ec.SECP256R1())
-        usage = (
-            ExtendedKeyUsageOID.SERVER_AUTH
-            if role is Role.OPERATOR
-            else ExtendedKeyUsageOID.CLIENT_AUTH
-        )
+        # Operators are clients, too: of the leader, to whom they report.
+        usages = [ExtendedKeyUsageOID.CLIENT_AUTH]
+        if role is Role.OPERATOR:
+            usages.append(ExtendedKeyUsageOID.SERVER_AUTH)
         alternatives = [x509.UniformResourceIdentifier(role.uri), *map(_general_name, names)]
         builder = (
             _builder(role.value, key, now=now)
@@ -122,7 +121,7 @@ class Authority:
             .not_valid_after(min(now + lifetimes.certificate, issuer.not_valid_after_utc))
             .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
             .add_extension(_key_usage(signs_certificates=False), critical=True)
-            .add_extension(x509.ExtendedKeyUsage([usage]), critical=False)
+            .add_extension(x509.ExtendedKeyUsage(usages), critical=False)
             .add_extension(x509.SubjectAlternativeName(alternatives), critical=False)
             .add_extension(
                 x509.AuthorityKeyIdentifier.from_issuer_public_key(issuer.public_key()),  # type: ignore[arg-type] # only EC keys are made here

@@ -13,7 +13,8 @@ ours; its stream then goes on above what it said in its hello, and nobody
 else's does (docs/adr: the order of the stream).
 
 The one rule: both ends show a certificate of our authority, and only one for
-the role of a data plane may subscribe. There is no port without TLS.
+the role of a data plane may subscribe, only one of an operator report. There
+is no port without TLS.
 """
 
 import asyncio
@@ -26,7 +27,9 @@ from typing import TypeAlias
 import grpc
 import structlog
 
+from fairway_operator import relay
 from fairway_operator.authority import Credentials, Role
+from fairway_operator.relay import Ledger, Receipt
 from fairway_snapshot.digest import Digest, short
 from fairway_snapshot.protocol import (
     Ack,
@@ -68,17 +71,6 @@ _OPTIONS = (
     # What subscribers send is small.
     ("grpc.max_receive_message_length", 64 * 1024),
 )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Receipt:
-    """News of one subscriber; a data plane that left has neither root nor reason."""
-
-    instance: str
-    root: Digest | None
-    """What it serves, or what it has refused."""
-    reason: str = ""
-    """Why it refused ``root``; empty for an acknowledgement."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -135,13 +127,20 @@ class Publisher:
         *,
         max_subscribers: int = 10_000,
         on_receipt: Callable[[Receipt], None] = lambda _receipt: None,
+        on_own_receipt: Callable[[Receipt], None] = lambda _receipt: None,
     ) -> None:
-        """``on_receipt`` is called when a subscriber came, acknowledged, refused or left."""
+        """
+        ``on_receipt`` is called when a data plane came, acknowledged, refused or left.
+
+        That is also so for one that another replica reports; ``on_own_receipt`` is
+        called for those alone that are connected here.
+        """
         self.port = 0
         """Where it listens; 0 until it does."""
         self._credentials = credentials
         self._max_subscribers = max_subscribers
-        self._on_receipt = on_receipt
+        self._ledger = Ledger(on_receipt)
+        self._on_own_receipt = on_own_receipt
         self._history = SnapshotHistory(limit=HISTORY)
         self._calls: dict[str, _Call] = {}
         self._newest: tuple[Snapshot, Position] | None = None
@@ -156,11 +155,13 @@ class Publisher:
         if self._credentials is None:
             raise RuntimeError("a publisher without credentials cannot start")
         server = grpc.aio.server(options=_OPTIONS)
-        handler = grpc.stream_stream_rpc_method_handler(self._subscribe)
-        service, _, method = METHOD.strip("/").partition("/")
-        server.add_generic_rpc_handlers(
-            (grpc.method_handlers_generic_handler(service, {method: handler}),)
-        )
+        service, _, subscribe = METHOD.strip("/").partition("/")
+        _, _, report = relay.METHOD.strip("/").partition("/")
+        handlers = {
+            subscribe: grpc.stream_stream_rpc_method_handler(self._subscribe),
+            report: grpc.stream_unary_rpc_method_handler(self._report),
+        }
+        server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service, handlers),))
         tls = grpc.dynamic_ssl_server_credentials(
             _configuration(self._credentials),
             self._newest_configuration,
@@ -192,6 +193,13 @@ class Publisher:
     def renew_credentials(self, credentials: Credentials) -> None:
         """Use these for new connections; established ones go on."""
         self._credentials = credentials
+
+    def receipts(self) -> list[Receipt]:
+        """Return what is known of each data plane that is connected here, as receipts."""
+        return [
+            Receipt(instance=name, root=call.session.root or call.hello.root)
+            for name, call in self._calls.items()
+        ]
 
     def subscribers(self) -> Sequence[Subscriber]:
         """Return the connected data planes, in the order in which they came."""
@@ -229,6 +237,16 @@ class Publisher:
             log.warning("subscriber-broke-protocol", peer=context.peer(), reason=str(error))
             await context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(error))
 
+    async def _report(self, requests: AsyncIterator[bytes], context: _Context) -> bytes:
+        """Take what another replica says of its data planes."""
+        if _role(context) is not Role.OPERATOR:
+            await context.abort(grpc.StatusCode.PERMISSION_DENIED, "this is for operators")
+        try:
+            await relay.receive_reports(requests, self._ledger)
+        except ProtocolError as error:
+            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(error))
+        return b""
+
     async def _greet(self, requests: AsyncIterator[bytes], context: _Context) -> _Call:
         try:
             async with asyncio.timeout(HELLO_SECONDS):
@@ -254,7 +272,7 @@ class Publisher:
         self._calls[hello.instance] = call
         log.info("subscriber-joined", instance=hello.instance, root=short(hello.root))
         call.session.receive(hello)
-        self._on_receipt(Receipt(instance=hello.instance, root=hello.root))
+        self._note(Receipt(instance=hello.instance, root=hello.root))
         if self._newest is not None:
             call.offer(*self._newest)
         return call
@@ -289,7 +307,7 @@ class Publisher:
         instance = call.hello.instance
         match message:
             case Ack():
-                self._on_receipt(Receipt(instance=instance, root=message.root))
+                self._note(Receipt(instance=instance, root=message.root))
             case Nack():
                 log.warning(
                     "snapshot-refused",
@@ -297,9 +315,7 @@ class Publisher:
                     root=short(message.root),
                     reason=message.reason,
                 )
-                self._on_receipt(
-                    Receipt(instance=instance, root=message.root, reason=message.reason)
-                )
+                self._note(Receipt(instance=instance, root=message.root, reason=message.reason))
             case _:
                 pass
 
@@ -308,7 +324,11 @@ class Publisher:
         if self._calls.get(instance) is call:
             del self._calls[instance]
             log.info("subscriber-left", instance=instance)
-            self._on_receipt(Receipt(instance=instance, root=None))
+            self._note(Receipt(instance=instance, root=None))
+
+    def _note(self, receipt: Receipt) -> None:
+        self._ledger.note(self, receipt)
+        self._on_own_receipt(receipt)
 
 
 def _configuration(credentials: Credentials) -> grpc.ServerCertificateConfiguration:

@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 
 import grpc
 import pytest
+import structlog
 
 from fairway_operator.authority import (
     OPERATOR_NAME,
@@ -16,7 +17,8 @@ from fairway_operator.authority import (
     Role,
     create_authority,
 )
-from fairway_operator.publisher import LATEST_SEQUENCE, METHOD, Publisher, Receipt
+from fairway_operator.publisher import LATEST_SEQUENCE, METHOD, Publisher
+from fairway_operator.relay import Receipt, Relay
 from fairway_snapshot.model import Backend, BackendId, Endpoint, Section
 from fairway_snapshot.protocol import (
     START,
@@ -300,10 +302,9 @@ async def test_no_certificate_at_all_is_refused(publisher: Publisher, authority:
 
 async def test_an_operator_may_not_subscribe(publisher: Publisher, authority: Authority) -> None:
     """Two certificates of one authority, and still only one of them is for this."""
-    both = authority.issue(Role.OPERATOR, NAMES, now=now(), lifetimes=LIFETIMES)
-    async with connected(publisher, both) as connection:
-        status = await refused_status(connection)
-    assert status in (grpc.StatusCode.PERMISSION_DENIED, grpc.StatusCode.UNAVAILABLE)
+    operator = operator_of(authority)
+    async with connected(publisher, operator) as connection:
+        assert await refused_status(connection) is grpc.StatusCode.PERMISSION_DENIED
 
 
 async def test_an_expired_certificate_is_refused(
@@ -404,3 +405,98 @@ async def test_a_taken_port_is_an_error(publisher: Publisher, authority: Authori
 
 def test_the_start_is_before_every_position() -> None:
     assert Position(1, 1) > START
+
+
+class Follower:
+    """Another replica, with a relay to the first."""
+
+    def __init__(self, credentials: Credentials) -> None:
+        self.leader = ""
+        self.publisher = Publisher(credentials, on_own_receipt=self._pass_on)
+        self.relay = Relay(leader=lambda: self.leader, present=self.publisher.receipts)
+        self.relay.use(credentials)
+
+    def _pass_on(self, receipt: Receipt) -> None:
+        self.relay.add(receipt)
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator["Follower"]:
+        await self.publisher.start("127.0.0.1", 0)
+        task = asyncio.create_task(self.relay.run())
+        try:
+            yield self
+        finally:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+            await self.publisher.stop(grace_seconds=0)
+
+    def follow(self, port: int) -> None:
+        self.leader = f"127.0.0.1:{port}"
+        self.relay.leader_changed()
+
+
+async def test_the_leader_hears_of_data_planes_at_other_replicas(
+    publisher: Publisher, authority: Authority, receipts: Receipts
+) -> None:
+    first, second = backends(1), backends(2)
+    async with Follower(operator_of(authority)).running() as follower:
+        follower.publisher.publish(first, Position(1, 1))
+        async with connected(follower.publisher, dataplane_of(authority)) as connection:
+            await connection.take()
+            follower.follow(publisher.port)
+            await receipts.acked(first)
+
+            follower.publisher.publish(second, Position(1, 2))
+            await connection.take()
+            await receipts.acked(second)
+            assert publisher.subscribers() == []
+        await receipts.until(lambda: receipts[-1] == Receipt(instance="dp-1", root=None))
+
+
+async def test_data_planes_of_a_replica_that_died_are_not_waited_for(
+    publisher: Publisher, authority: Authority, receipts: Receipts
+) -> None:
+    async with Follower(operator_of(authority)).running() as follower:
+        follower.follow(publisher.port)
+        async with connected(follower.publisher, dataplane_of(authority)):
+            await receipts.until(lambda: len(receipts) > 0)
+            follower.leader = ""
+            follower.relay.leader_changed()
+            await receipts.until(lambda: receipts[-1].root is None)
+
+
+async def test_a_data_plane_that_moved_here_has_not_left(
+    publisher: Publisher, authority: Authority, receipts: Receipts
+) -> None:
+    async with Follower(operator_of(authority)).running() as follower:
+        follower.follow(publisher.port)
+        async with connected(follower.publisher, dataplane_of(authority)):
+            await receipts.until(lambda: len(receipts) > 0)
+            publisher.publish(backends(1), Position(1, 1))
+            async with connected(publisher, dataplane_of(authority)) as connection:
+                await connection.take()
+                await receipts.acked(backends(1))
+                # The old connection goes after the new one came.
+                await follower.publisher.stop(grace_seconds=0)
+                publisher.publish(backends(2), Position(1, 2))
+                await connection.take()
+                await receipts.acked(backends(2))
+
+                assert all(receipt.root is not None for receipt in receipts)
+
+
+async def test_a_data_plane_may_not_report(publisher: Publisher, authority: Authority) -> None:
+    relay = Relay(
+        leader=lambda: f"127.0.0.1:{publisher.port}",
+        present=lambda: [Receipt(instance="forged", root=EMPTY.root)],
+    )
+    relay.use(dataplane_of(authority))
+    with structlog.testing.capture_logs() as logs:
+        task = asyncio.create_task(relay.run())
+        async with asyncio.timeout(10):
+            while not logs:  # noqa: ASYNC110 - a log has no event
+                await asyncio.sleep(0.005)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+    assert "PERMISSION_DENIED" in logs[0]["reason"]

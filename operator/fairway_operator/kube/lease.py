@@ -30,6 +30,9 @@ from fairway_operator.kube.paths import lease_path
 
 log = structlog.get_logger(__name__)
 
+ADDRESS = "fairway.dev/stream-address"
+"""Annotation of the Lease: where the leader takes the receipts of other replicas."""
+
 Found = tuple[bool, LeaderElectionRecord] | tuple[bool, Exception] | tuple[bool, None]
 
 
@@ -41,18 +44,26 @@ class Lease:
         client: KubeClient,
         config: OperatorConfig,
         *,
+        address: Callable[[], str] = lambda: "",
         on_change: Callable[[], None] = lambda: None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """``on_change`` is called when another holder or another epoch was seen."""
+        """
+        ``address`` returns where other replicas reach this one, once that is known.
+
+        ``on_change`` is called when the holder, its address or the epoch has changed.
+        """
         self.identity = config.instance
         self.holder = ""
         """Who was last seen to hold the Lease; empty when nobody does."""
+        self.holder_address = ""
+        """Where the holder is reached by other replicas, as it says itself."""
         self.epoch = 0
         """How often the Lease has changed hands, as last seen; never goes back."""
         self._client = client
         self._config = config
         self._path = lease_path(config.namespace, config.lease_name)
+        self._address = address
         self._on_change = on_change
         self._clock = clock
         self._renewed_at = float("-inf")
@@ -88,8 +99,8 @@ class Lease:
             self._object = await self._client.get(self._path)
         except KubeError as error:
             return False, _exception(error)
+        self._note()
         spec = self._object.get("spec") or {}
-        self._note(spec.get("holderIdentity") or "", int(spec.get("leaseTransitions") or 0))
         if not spec.get("holderIdentity"):
             return True, None
         return True, LeaderElectionRecord(
@@ -104,7 +115,11 @@ class Lease:
         body: Body = {
             "apiVersion": "coordination.k8s.io/v1",
             "kind": "Lease",
-            "metadata": {"name": self._config.lease_name, "namespace": self._config.namespace},
+            "metadata": {
+                "name": self._config.lease_name,
+                "namespace": self._config.namespace,
+                "annotations": {ADDRESS: self._address()},
+            },
             "spec": self._spec({}),
         }
         started_at = self._clock()
@@ -119,7 +134,13 @@ class Lease:
     async def update(self) -> bool:
         """Take or renew the Lease; False when it has changed since it was read."""
         spec = self._object.get("spec") or {}
-        body: Body = {**self._object, "spec": self._spec(spec)}
+        metadata = self._object.get("metadata") or {}
+        annotations = {**(metadata.get("annotations") or {}), ADDRESS: self._address()}
+        body: Body = {
+            **self._object,
+            "metadata": {**metadata, "annotations": annotations},
+            "spec": self._spec(spec),
+        }
         started_at = self._clock()
         try:
             self._object = await self._client.replace(self._path, body)
@@ -141,15 +162,19 @@ class Lease:
 
     def _won(self, started_at: float) -> None:
         self._renewed_at = started_at
-        spec = self._object.get("spec") or {}
-        self._note(self.identity, int(spec.get("leaseTransitions") or 0))
+        self._note()
 
-    def _note(self, holder: str, epoch: int) -> None:
-        if (holder, epoch) == (self.holder, self.epoch):
+    def _note(self) -> None:
+        """Take over what the Lease says."""
+        spec = self._object.get("spec") or {}
+        metadata = self._object.get("metadata") or {}
+        holder = spec.get("holderIdentity") or ""
+        address = (metadata.get("annotations") or {}).get(ADDRESS, "")
+        epoch = max(self.epoch, int(spec.get("leaseTransitions") or 0))
+        if (holder, address, epoch) == (self.holder, self.holder_address, self.epoch):
             return
-        self.holder = holder
-        self.epoch = max(self.epoch, epoch)
-        log.info("lease-holder-changed", holder=holder, epoch=self.epoch)
+        self.holder, self.holder_address, self.epoch = holder, address, epoch
+        log.info("lease-holder-changed", holder=holder, epoch=epoch)
         self._on_change()
 
     def _spec(self, old: Body) -> Body:
