@@ -22,6 +22,9 @@ NEVER = math.inf
 
 _LOOK_TICKS = 10
 
+LOOK_SECONDS = _LOOK_TICKS * TICK_SECONDS
+"""Nothing watched goes unlooked at for longer; see :meth:`Clock.hasten`."""
+
 
 class Watched(Protocol):
     """What can have a deadline; only the clock writes ``slot``."""

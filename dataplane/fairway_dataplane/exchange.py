@@ -18,6 +18,9 @@ from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 if TYPE_CHECKING:
     from fairway_dataplane.errors import ProxyError
+    from fairway_dataplane.table import RouteEntry
+    from fairway_dataplane.upstream.backend_task import BackendTask
+    from fairway_dataplane.upstream.pool import Backend
 
 Block: TypeAlias = bytes
 """Checked header fields, each line led by CRLF; empty for none."""
@@ -37,7 +40,7 @@ class Exchange:
 
     __slots__ = (
         "accepts_chunked", "accepts_verbatim", "attempts", "authority", "backend", "body_length",
-        "body_sent", "bytes_in", "bytes_out", "claims", "client_address", "encoded_slash",
+        "body_limit", "body_sent", "bytes_in", "bytes_out", "claims", "client_address", "encoded_slash",
         "endpoint", "ends_here", "expects_continue", "fields", "forwarded", "head_bytes",
         "held_body", "host", "keep_alive", "method", "owner", "path", "query", "reason",
         "request_complete", "request_id", "response_edit", "response_fields", "response_length",
@@ -88,10 +91,12 @@ class Exchange:
     sink: "ResponseSink"
     """Where the answer goes."""
 
-    route: "RouteOfExchange | None"
+    route: "RouteEntry | None"
     """Set by the proxy once matched."""
-    backend: str
-    """Id of the backend chosen; empty before."""
+    backend: "Backend | None"
+    """Set by the proxy once chosen."""
+    body_limit: int
+    """Bytes of the request's body that its route allows; 0 is no limit."""
     retry_codes: Collection[int]
     """Statuses that the proxy wants to hear of, by ``ExchangeOwner.disliked``, before the sink."""
     sent_at: float
@@ -145,7 +150,8 @@ class Exchange:
         self.request_complete = False
         self.ends_here = False
         self.route = None
-        self.backend = ""
+        self.backend = None
+        self.body_limit = 0
         self.retry_codes = ()
         self.upstream = None
         self.endpoint = ""
@@ -212,8 +218,15 @@ class ResponseSink(Protocol):
     def fail(self, error: "ProxyError") -> None:
         """Take a failure; the sink answers if nothing was sent, and aborts otherwise."""
 
-    def switch(self, exchange: Exchange, tunnel: "UpstreamStream", data: bytes) -> None:
-        """Take a 101: from here the connection is a tunnel, and ``data`` is its first bytes."""
+    def switch(self, exchange: Exchange, data: bytes) -> None:
+        """
+        Take a 101: from here bytes go both ways as they come, ``data`` first.
+
+        ``end`` then means that the backend's side is over, and ``end_body`` the client's.
+        """
+
+    def respond(self, exchange: Exchange, response: DirectResponse) -> None:
+        """Take an answer that needs no backend; the exchange is over."""
 
     def wants_body(self) -> None:
         """Send more of the request's body, and 100 Continue first if the client waits for it."""
@@ -253,11 +266,11 @@ class ExchangeOwner(Protocol):
     def disliked(self, exchange: Exchange) -> bool:
         """Try again because of the status; False to let the answer pass."""
 
+    def connected(self, exchange: Exchange, task: "BackendTask") -> None:
+        """Go on with a connection that was opened for this exchange."""
 
-class RouteOfExchange(Protocol):
-    """What is read of a matched route; the table's entries are such."""
-
-    name: str
+    def crashed(self, exchange: Exchange, bug: Exception) -> None:
+        """End an exchange that met an exception nobody expected."""
 
 
 def field_value(block: Block, name: bytes) -> bytes | None:

@@ -5,6 +5,11 @@ The decision about each request: which route, which backend, which connection.
 decided synchronously; what cannot be decided yet (a connection that is being
 opened) goes on in a callback of the upstream side.
 
+A request is sent again only where RFC 9110 section 9.2.2 allows it: if no byte
+of it was sent, or if its method is idempotent, no byte of an answer was passed
+on and its body is still at hand; and never so often that retries become a
+storm of their own.
+
 What is read of a matched route (``table.RouteEntry``): ``name``; ``chain``
 (``Filter`` or None); ``backend`` (``pool.Backend``, or None with a split or
 without backends); ``split`` (``balancer.Split`` or None); ``request_seconds``,
@@ -15,21 +20,44 @@ setting already applied, ``clock.NEVER`` for no limit); ``retry_attempts``,
 ``match(exchange) -> RouteEntry | None``.
 """
 
+from bisect import bisect_left
 from collections.abc import Callable
+from http import HTTPStatus
+from time import monotonic
+from typing import TYPE_CHECKING
 
 from fairway_dataplane.clock import Clock
-from fairway_dataplane.exchange import Exchange
-from fairway_dataplane.policy import Limits
-from fairway_dataplane.tally import Tally
+from fairway_dataplane.errors import ProxyError, Reason, Retry, Side
+from fairway_dataplane.exchange import CHUNKED, NO_BODY, DirectResponse, Exchange
+from fairway_dataplane.policy import IDEMPOTENT, METHODS, Limits
+from fairway_dataplane.table import RouteEntry, Tables
+from fairway_dataplane.tally import DURATION_SECONDS, MATCH_SECONDS, Tally, count
+
+if TYPE_CHECKING:
+    from fairway_dataplane.upstream.backend_task import BackendTask
+
+_MATCH_SAMPLE = 63
+"""The time of one match in 64 is taken; a mask for the count of requests."""
+
+_BUDGET_SECONDS = 10.0
+_BUDGET_FREE = 10
+"""Retries in each such time that no budget forbids: a quiet worker may retry too."""
+
+_HERE = DirectResponse(204)
 
 
 class Proxy:
     """Forward exchanges; one per worker."""
 
+    __slots__ = (
+        "_budget_requests", "_budget_retries", "_budget_since", "_clock", "_limits", "_on_bug",
+        "_on_finished", "_tables", "_tally",
+    )  # fmt: skip
+
     def __init__(
         self,
         *,
-        tables: object,
+        tables: Tables,
         clock: Clock,
         limits: Limits,
         tally: Tally,
@@ -37,10 +65,184 @@ class Proxy:
         on_bug: Callable[[str, BaseException], None],
     ) -> None:
         """
+        Take what outlives requests.
+
         ``on_finished`` is the access log, or None; ``on_bug`` takes the request
         id and what was raised.
         """
+        self._tables = tables
+        self._clock = clock
+        self._limits = limits
+        self._tally = tally
+        self._on_finished = on_finished
+        self._on_bug = on_bug
+        self._budget_since = clock.now
+        self._budget_requests = 0
+        self._budget_retries = 0
+
+    # Called by the downstream side.
 
     def forward(self, exchange: Exchange) -> None:
         """Answer the exchange through its sink, now or later."""
-        raise NotImplementedError
+        tally = self._tally
+        tally.requests += 1
+        exchange.owner = self
+        if tally.requests & _MATCH_SAMPLE:
+            route = self._tables.current.match(exchange)
+        else:
+            route = self._match_and_measure(exchange)
+        if route is None:
+            self._refuse(exchange, Reason.NO_ROUTE)
+            return
+        exchange.route = route
+        if exchange.server_name and exchange.server_name != exchange.host:
+            self._refuse(exchange, Reason.MISDIRECTED)  # row 104
+            return
+        if exchange.encoded_slash and not route.allow_encoded_slash:
+            self._refuse(exchange, Reason.BAD_TARGET)  # row 63
+            return
+        if exchange.body_length != NO_BODY and not self._admit_body(exchange, route):
+            return
+        if exchange.ends_here:
+            exchange.sink.respond(exchange, _HERE)
+            return
+        chain = route.chain
+        if chain is not None:
+            response = chain(exchange)
+            if response is not None:
+                exchange.sink.respond(exchange, response)
+                return
+        backend = route.backend
+        if backend is None:
+            if route.split is None:
+                self._refuse(exchange, Reason.NO_ENDPOINTS)
+                return
+            backend = route.split.choose()
+        exchange.backend = backend
+        exchange.retry_codes = route.retry_codes
+        task = backend.checkout(exchange, route.connect_seconds)
+        if task is not None:
+            self.connected(exchange, task)
+        elif exchange.upstream is None:
+            self._refuse(exchange, Reason.NO_ENDPOINTS)
+
+    def finished(self, exchange: Exchange) -> None:
+        """Count an exchange that is over; called once by its sink."""
+        route = exchange.route
+        if route is not None:
+            tally = route.tally
+            label = _LABELS[exchange.method].get(exchange.status)
+            if label is None:
+                label = f"{exchange.method.decode()} {exchange.status}"
+            try:
+                tally.requests[label] += 1
+            except KeyError:
+                tally.requests[label] = 1
+            durations = tally.durations
+            seconds = monotonic() - exchange.started
+            durations.counts[bisect_left(DURATION_SECONDS, seconds)] += 1
+            durations.sum_seconds += seconds
+            upstream_seconds = exchange.upstream_seconds
+            if upstream_seconds:
+                durations = exchange.backend.tally.durations  # type: ignore[union-attr] # it was sent
+                durations.counts[bisect_left(DURATION_SECONDS, upstream_seconds)] += 1
+                durations.sum_seconds += upstream_seconds
+        if exchange.reason:
+            count(self._tally.terminations, exchange.reason)
+        if self._on_finished is not None:
+            self._on_finished(exchange)
+
+    # Called by the upstream side, as ExchangeOwner.
+
+    def connected(self, exchange: Exchange, task: "BackendTask") -> None:
+        """Send the request."""
+        route, backend = exchange.route, exchange.backend
+        assert route is not None
+        assert backend is not None
+        exchange.attempts += 1
+        backend.tally.requests += 1
+        length = exchange.body_length
+        if length == NO_BODY and not exchange.upgrade:
+            framing = b""
+        elif length >= 0:
+            framing = b"\r\ncontent-length: %d" % length
+        elif length == CHUNKED:
+            framing = b"\r\ntransfer-encoding: chunked"
+        else:
+            framing = b"\r\nconnection: upgrade\r\nupgrade: " + exchange.upgrade
+        head = b"".join((
+            exchange.method, b" ", exchange.path, exchange.query, b" HTTP/1.1\r\nhost: ",
+            exchange.authority or exchange.endpoint.encode(), exchange.fields, framing,
+            exchange.forwarded, b"\r\n\r\n",
+        ))  # fmt: skip
+        task.send(exchange, head, route.backend_request_seconds, route.idle_seconds)
+
+    def failed(self, exchange: Exchange, error: ProxyError) -> None:
+        """Try again where that is allowed; fail the sink otherwise."""
+        backend = exchange.backend
+        if backend is not None:
+            count(backend.tally.errors, error.reason.value)
+        allowed = error.retry is Retry.SAFE or (
+            error.retry is Retry.IF_IDEMPOTENT and exchange.method in IDEMPOTENT
+        )
+        if not (allowed and self._retry(exchange)):
+            exchange.sink.fail(error)
+
+    def disliked(self, exchange: Exchange) -> bool:
+        """Try again because of the status; False to let the answer pass."""
+        return exchange.method in IDEMPOTENT and self._retry(exchange)
+
+    def crashed(self, exchange: Exchange, bug: Exception) -> None:
+        """End an exchange that met an exception nobody expected."""
+        self.note_bug(exchange.request_id, bug)
+        if exchange.upstream is not None:
+            exchange.upstream.abort()
+        exchange.sink.fail(ProxyError(Reason.INTERNAL_ERROR, side=Side.INTERNAL))
+
+    def note_bug(self, request_id: bytes, bug: Exception) -> None:
+        """Count and report an exception nobody expected."""
+        self._tally.bugs += 1
+        self._on_bug(request_id.decode(), bug)
+
+    def _match_and_measure(self, exchange: Exchange) -> RouteEntry | None:
+        before = monotonic()
+        route = self._tables.current.match(exchange)
+        self._tally.match.observe(MATCH_SECONDS, monotonic() - before)
+        return route
+
+    def _admit_body(self, exchange: Exchange, route: RouteEntry) -> bool:
+        limit = exchange.body_limit = route.max_body_bytes
+        if limit and max(exchange.body_length, exchange.bytes_in) > limit:
+            self._refuse(exchange, Reason.BODY_TOO_LARGE)
+            return False
+        return True
+
+    def _refuse(self, exchange: Exchange, reason: Reason) -> None:
+        exchange.sink.fail(ProxyError(reason, side=Side.DOWNSTREAM))
+
+    def _retry(self, exchange: Exchange) -> bool:
+        """Send the request on a new connection, if that is allowed."""
+        route, backend = exchange.route, exchange.backend
+        if route is None or backend is None or exchange.attempts > max(1, route.retry_attempts):
+            return False
+        if exchange.body_sent or not exchange.request_complete or not self._spend():
+            return False
+        backend.tally.retries += 1
+        return backend.connect(exchange, route.connect_seconds)
+
+    def _spend(self) -> bool:
+        """Take one retry out of the budget; False if there is none left."""
+        now, requests = self._clock.now, self._tally.requests
+        if now - self._budget_since > _BUDGET_SECONDS:
+            self._budget_since, self._budget_requests, self._budget_retries = now, requests, 0
+        share = (requests - self._budget_requests) * self._limits.retry_budget_percent // 100
+        if self._budget_retries >= max(share, _BUDGET_FREE):
+            return False
+        self._budget_retries += 1
+        return True
+
+
+_LABELS: dict[bytes, dict[int, str]] = {
+    method: {status.value: f"{method.decode()} {status.value}" for status in HTTPStatus}
+    for method in METHODS
+}

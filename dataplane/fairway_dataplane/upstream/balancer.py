@@ -3,20 +3,163 @@ Who serves the next request.
 
 Decisions only: synchronous, without I/O, and owned by one event loop. A
 balancer chooses among the endpoints of a backend; a split chooses among the
-backends of a route.
+backends of a route. An endpoint that failed lately, or failed for this very
+request, is chosen only if all others did too.
 """
 
+import random
+import zlib
 from collections.abc import Sequence
+from typing import Generic, Protocol, TypeVar, assert_never
 
-from fairway_dataplane.upstream.pool import Backend
+from fairway_dataplane.exchange import Exchange
+from fairway_dataplane.upstream.health import Endpoint
+from fairway_snapshot.model import Balance
+
+T = TypeVar("T")
 
 
-class Split:
+class Balancer(Protocol):
+    """Chooses among endpoints."""
+
+    def choose(self, exchange: Exchange, now: float) -> Endpoint | None:
+        """Return the endpoint of the next attempt, None without any."""
+
+
+def build_balancer(balance: Balance, endpoints: Sequence[Endpoint]) -> Balancer:
+    """Return a balancer over a set of endpoints; another set needs another balancer."""
+    match balance:
+        case Balance.ROUND_ROBIN:
+            return RoundRobin(endpoints)
+        case Balance.LEAST_REQUESTS:
+            return LeastRequests(endpoints)
+        case Balance.RANDOM:
+            return Random(endpoints)
+        case Balance.CONSISTENT_HASH:
+            return ConsistentHash(endpoints)
+        case _:
+            assert_never(balance)
+
+
+class RoundRobin:
+    """Each in its turn."""
+
+    __slots__ = ("_endpoints", "_next")
+
+    def __init__(self, endpoints: Sequence[Endpoint]) -> None:
+        self._endpoints = tuple(endpoints)
+        # Workers must not all begin with the same one.
+        self._next = random.randrange(len(endpoints)) if endpoints else 0
+
+    def choose(self, exchange: Exchange, now: float) -> Endpoint | None:
+        """Return the next one in turn."""
+        endpoints = self._endpoints
+        at = self._next
+        if at >= len(endpoints):
+            if not endpoints:
+                return None
+            at = 0
+        self._next = at + 1
+        endpoint = endpoints[at]
+        if not endpoint.retry_at and not exchange.tried:
+            return endpoint
+        return _first_usable(endpoints[at:] + endpoints[:at], exchange, now)
+
+
+class Random:
+    """Any."""
+
+    __slots__ = ("_endpoints",)
+
+    def __init__(self, endpoints: Sequence[Endpoint]) -> None:
+        self._endpoints = tuple(endpoints)
+
+    def choose(self, exchange: Exchange, now: float) -> Endpoint | None:
+        """Return one at random."""
+        endpoints = self._endpoints
+        if not endpoints:
+            return None
+        at = int(random.random() * len(endpoints))
+        return _first_usable(endpoints[at:] + endpoints[:at], exchange, now)
+
+
+class LeastRequests:
+    """The power of two choices: of two at random, the one with fewer requests."""
+
+    __slots__ = ("_endpoints",)
+
+    def __init__(self, endpoints: Sequence[Endpoint]) -> None:
+        self._endpoints = tuple(endpoints)
+
+    def choose(self, exchange: Exchange, now: float) -> Endpoint | None:
+        """Return the less busy of two."""
+        endpoints = self._endpoints
+        if not endpoints:
+            return None
+        first = endpoints[int(random.random() * len(endpoints))]
+        second = endpoints[int(random.random() * len(endpoints))]
+        if second.active < first.active:
+            first = second
+        if not first.retry_at and not exchange.tried:
+            return first
+        by_load = sorted(endpoints, key=lambda endpoint: endpoint.active)
+        return _first_usable(by_load, exchange, now)
+
+
+class ConsistentHash:
+    """The same client to the same endpoint, by highest random weight of the two."""
+
+    __slots__ = ("_endpoints",)
+
+    def __init__(self, endpoints: Sequence[Endpoint]) -> None:
+        self._endpoints = tuple(endpoints)
+
+    def choose(self, exchange: Exchange, now: float) -> Endpoint | None:
+        """Return the endpoint of this client; the next best while that one fails."""
+        seed = zlib.crc32(exchange.client_address.encode())
+        ranked = sorted(
+            self._endpoints, key=lambda endpoint: zlib.crc32(endpoint.key, seed), reverse=True
+        )
+        return _first_usable(ranked, exchange, now)
+
+
+class Split(Generic[T]):
     """Smooth weighted round robin: over any sum-of-weights requests the shares are exact."""
 
-    def __init__(self, parts: Sequence[tuple[Backend, int]]) -> None:
-        raise NotImplementedError
+    __slots__ = ("_balances", "_parts", "_sum", "_weights")
 
-    def choose(self) -> Backend:
+    def __init__(self, parts: Sequence[tuple[T, int]]) -> None:
+        """Take backends and weights; a weight of 0 is never chosen, and one must be above 0."""
+        chosen = [(part, weight) for part, weight in parts if weight > 0]
+        if not chosen:
+            raise ValueError("a split needs a weight above 0")
+        self._parts = [part for part, _ in chosen]
+        self._weights = [weight for _, weight in chosen]
+        self._balances = [0] * len(chosen)
+        self._sum = sum(self._weights)
+
+    def choose(self) -> T:
         """Return the backend of the next request."""
-        raise NotImplementedError
+        balances = self._balances
+        best = 0
+        for at, weight in enumerate(self._weights):
+            balances[at] += weight
+            if balances[at] > balances[best]:
+                best = at
+        balances[best] -= self._sum
+        return self._parts[best]
+
+
+def _first_usable(endpoints: Sequence[Endpoint], exchange: Exchange, now: float) -> Endpoint | None:
+    """Return the first that did not fail; if all did, the first that this request has not tried."""
+    second_best: Endpoint | None = None
+    for endpoint in endpoints:
+        if endpoint in exchange.tried:
+            continue
+        if endpoint.retry_at <= now:
+            return endpoint
+        if second_best is None or endpoint.retry_at < second_best.retry_at:
+            second_best = endpoint
+    if second_best is None and endpoints:
+        return endpoints[0]
+    return second_best

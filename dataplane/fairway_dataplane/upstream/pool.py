@@ -7,20 +7,47 @@ endpoint in between. Both are synchronous; only connecting waits.
 
 import asyncio
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from fairway_dataplane.clock import Clock
+from fairway_dataplane.exchange import Exchange
 from fairway_dataplane.policy import Limits
 from fairway_dataplane.tally import BackendTally, Tally
+from fairway_dataplane.upstream.backend_task import BackendTask
+from fairway_dataplane.upstream.balancer import Balancer, build_balancer
+from fairway_dataplane.upstream.connector import Connector, Race
+from fairway_dataplane.upstream.health import Endpoint
 from fairway_snapshot.model import Backend as BackendLeaf
-from fairway_snapshot.model import BackendId
+from fairway_snapshot.model import BackendId, BackendProtocol, Balance
 
 
 class Backend:
     """One backend, alive: it outlives tables, and its endpoints are replaced in place."""
 
+    __slots__ = (
+        "_balance", "_balancer", "_clock", "_connector", "_endpoints", "_limits", "id",
+        "server_name", "tally", "tls",
+    )  # fmt: skip
+
     id: str
     tally: BackendTally
+    tls: bool
+    server_name: str | None
+    """To ask for and to verify over TLS; None does not verify."""
+
+    def __init__(
+        self, name: str, *, connector: Connector, clock: Clock, limits: Limits, tally: BackendTally
+    ) -> None:
+        self.id = name
+        self.tally = tally
+        self.tls = False
+        self.server_name = None
+        self._connector = connector
+        self._clock = clock
+        self._limits = limits
+        self._endpoints: dict[tuple[str, int], Endpoint] = {}
+        self._balance = Balance.ROUND_ROBIN
+        self._balancer: Balancer = build_balancer(self._balance, ())
 
     def update(self, leaf: BackendLeaf) -> None:
         """
@@ -29,7 +56,72 @@ class Backend:
         Those that are gone get no new request; what is in flight finishes, and
         their idle connections close.
         """
-        raise NotImplementedError
+        tls = leaf.protocol is BackendProtocol.HTTPS
+        before = self._endpoints
+        if (tls, leaf.server_name) != (self.tls, self.server_name):
+            # Kept connections speak as it was agreed then.
+            self._forget(before.values())
+            before = {}
+        self.tls, self.server_name = tls, leaf.server_name
+        after: dict[tuple[str, int], Endpoint] = {}
+        for entry in leaf.endpoints:
+            key = (entry.host, entry.port)
+            after[key] = before.get(key) or Endpoint(
+                entry.host, entry.port, self.tally, self._limits.idle_per_endpoint
+            )
+        self._forget(found for key, found in before.items() if key not in after)
+        self._endpoints = after
+        self._balance = leaf.balance
+        self._balancer = build_balancer(leaf.balance, tuple(after.values()))
+
+    def choose(self, exchange: Exchange) -> Endpoint | None:
+        """Return the endpoint of the next attempt, None without any."""
+        return self._balancer.choose(exchange, self._clock.now)
+
+    def checkout(self, exchange: Exchange, connect_seconds: float) -> BackendTask | None:
+        """
+        Return a kept connection, or open one.
+
+        None means that the exchange waits: its owner hears ``connected`` or
+        ``failed``. ``exchange.upstream`` is None after None if there is no
+        endpoint at all.
+        """
+        endpoint = self._balancer.choose(exchange, self._clock.now)
+        if endpoint is None:
+            return None
+        if endpoint.idle:
+            task = endpoint.idle.pop()
+            endpoint.active += 1
+            self.tally.reuses += 1
+            exchange.endpoint = endpoint.name
+            return task
+        Race(self._connector, self, exchange, connect_seconds).start(endpoint)
+        return None
+
+    def connect(self, exchange: Exchange, connect_seconds: float) -> bool:
+        """Open a connection although there are kept ones; False without any endpoint."""
+        endpoint = self._balancer.choose(exchange, self._clock.now)
+        if endpoint is not None:
+            Race(self._connector, self, exchange, connect_seconds).start(endpoint)
+        return endpoint is not None
+
+    def close(self) -> None:
+        """Close what is idle, and keep nothing from now on."""
+        self._forget(self._endpoints.values())
+        self._endpoints = {}
+        self._balancer = build_balancer(self._balance, ())
+
+    def measure(self) -> None:
+        """Write the gauges into the tally."""
+        self.tally.active = sum(found.active for found in self._endpoints.values())
+        self.tally.idle = sum(len(found.idle) for found in self._endpoints.values())
+
+    def _forget(self, endpoints: Iterable[Endpoint]) -> None:
+        for endpoint in endpoints:
+            endpoint.remove()
+
+    def __repr__(self) -> str:
+        return f"<Backend {self.id} {list(self._endpoints.values())}>"
 
 
 class Upstreams:
@@ -44,15 +136,43 @@ class Upstreams:
         client_context: Callable[[str | None], ssl.SSLContext],
     ) -> None:
         """``client_context`` makes the TLS client context for a server name to verify, or None."""
+        self._connector = Connector(loop, clock, limits, client_context)
+        self._clock = clock
+        self._limits = limits
+        self._tally = tally
+        self._backends: dict[BackendId, Backend] = {}
 
     def backend(self, name: BackendId) -> Backend:
         """Return a backend; one that is not known has no endpoints until :meth:`update`."""
-        raise NotImplementedError
+        found = self._backends.get(name)
+        if found is None:
+            found = self._backends[name] = Backend(
+                name,
+                connector=self._connector,
+                clock=self._clock,
+                limits=self._limits,
+                tally=self._tally.backend(name),
+            )
+        return found
 
     def update(self, name: BackendId, leaf: BackendLeaf | None) -> None:
-        """Take the leaf of a new snapshot; None removes the backend."""
-        raise NotImplementedError
+        """
+        Take the leaf of a new snapshot; None removes the endpoints.
+
+        The backend itself stays known: tables that name it may still be in use.
+        """
+        if leaf is not None:
+            self.backend(name).update(leaf)
+        elif name in self._backends:
+            self._backends[name].close()
+
+    def measure(self) -> None:
+        """Write the gauges into the tally; called before a tally is shown."""
+        for backend in self._backends.values():
+            backend.measure()
 
     def close(self) -> None:
         """Close every idle connection; those in use close when they are handed back."""
-        raise NotImplementedError
+        self._connector.close()
+        for backend in self._backends.values():
+            backend.close()

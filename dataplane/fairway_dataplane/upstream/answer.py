@@ -1,0 +1,191 @@
+"""
+The head of a response: what it says, and whether it may be believed.
+
+A backend is trusted no more than a client where framing is concerned: a head
+that two readers could understand differently is a broken backend, and the
+request is answered with 502. Rows 78 to 90 of docs/http-policy.md. A head that
+needs no change is passed on as it came.
+"""
+
+import re
+from enum import IntEnum
+from http import HTTPStatus
+
+import httptools
+
+from fairway_dataplane.exchange import CHUNKED, NO_BODY, UNTIL_CLOSE, Block, Exchange
+from fairway_dataplane.policy import Limits
+
+
+class Answer(IntEnum):
+    """What a head means for the connection it came on."""
+
+    REUSABLE = 0
+    """Final; the connection can serve another request after the body."""
+    LAST = 1
+    """Final; the connection ends with it."""
+    INTERIM = 2
+    SWITCHING = 3
+    REFUSED = 4
+
+
+class _Grammar:
+    """No callbacks: httptools only validates."""
+
+
+_GRAMMAR = _Grammar()
+
+
+def read_answer(data: bytes, end: int, exchange: Exchange, limits: Limits) -> Answer:
+    """
+    Fill the response's half of an exchange from a head that ends at ``end``.
+
+    ``end`` is where the empty line begins. Sets ``status``, ``status_line``,
+    ``response_length``, ``head_bytes`` and, unless the head can be passed on as
+    it came, ``response_fields``. The body of a response to HEAD, and of 204 and
+    304, has no bytes whatever the head says.
+    """
+    try:
+        httptools.HttpResponseParser(_GRAMMAR).feed_data(data[: end + 4])
+    except httptools.HttpParserUpgrade:
+        pass
+    except httptools.HttpParserError:
+        return Answer.REFUSED
+    line_end = data.find(b"\r\n")
+    line = data[:line_end]
+    status = _STATUS_LINES.get(line)
+    keep_alive = True
+    if status is not None:
+        exchange.status_line = line
+    else:
+        found = _status_line(line)
+        if found is None:
+            return Answer.REFUSED
+        status = int(found[2])
+        keep_alive = found[1] == b"1"
+        exchange.status_line = _own_status_line(status, found[3] or b"")
+        if exchange.status_line != line:
+            exchange.accepts_verbatim = False
+    block = data[line_end:end]
+    if block.count(b"\n") > limits.headers:
+        return Answer.REFUSED
+    if status < 200:
+        return _read_interim(status, block, exchange)
+    exchange.status = status
+    exchange.head_bytes = end + 4
+    pieces = _cut_own_fields(block)
+    if len(pieces) == 4 and pieces[1] in _LENGTH and keep_alive:
+        # By far the most frequent: one field of framing, and nothing about the connection.
+        text = pieces[2]
+        if text.isdigit() and len(text) < 17 and (text[:1] != b"0" or text == b"0"):
+            if exchange.method != b"HEAD" and status not in _BODILESS:
+                exchange.response_length = int(text)
+                if not exchange.accepts_verbatim:
+                    exchange.response_fields = pieces[0] + pieces[3]
+                return Answer.REUSABLE
+    return _read_seldom(status, pieces, exchange, modern=keep_alive)
+
+
+def _read_seldom(status: int, pieces: list[bytes], exchange: Exchange, *, modern: bool) -> Answer:
+    """Settle framing and persistence by RFC 9112 section 6.3."""
+    exchange.accepts_verbatim = False
+    lengths: list[bytes] = []
+    codings: list[bytes] = []
+    named: list[bytes] = []
+    for at in range(1, len(pieces), 3):
+        name, value = pieces[at].lower(), pieces[at + 1].strip(b" \t")
+        if name == b"content-length":
+            lengths.append(value)
+        elif name == b"transfer-encoding":
+            codings.append(value.lower())
+        elif name == b"connection":
+            named += [token.strip(b" \t").lower() for token in value.split(b",")]
+    exchange.response_fields = _without(b"".join(pieces[::3]), named)
+    keep_alive = b"close" not in named and (modern or b"keep-alive" in named)
+    length = NO_BODY
+    if lengths:
+        text = lengths[0]
+        if len(lengths) > 1 or codings or not text.isdigit() or len(text) > 16:
+            return Answer.REFUSED
+        length = int(text)
+    if codings and (not modern or len(codings) > 1):
+        return Answer.REFUSED
+    if exchange.method == b"HEAD" or status in _BODILESS:
+        exchange.response_length = NO_BODY
+        if lengths and status != 204:
+            # What the length would be: for the client to know, not for framing.
+            exchange.response_fields += b"\r\ncontent-length: %d" % length
+    elif codings:
+        if codings[0] != b"chunked":
+            # Row 80: its end is the end of the connection, unless it ends in chunks that
+            # hold what we could not describe to the client.
+            if codings[0].rpartition(b",")[2].strip(b" \t") == b"chunked":
+                return Answer.REFUSED
+            exchange.response_length = UNTIL_CLOSE
+            return Answer.LAST
+        exchange.response_length = CHUNKED
+    elif lengths:
+        exchange.response_length = length
+    else:
+        exchange.response_length = UNTIL_CLOSE
+        return Answer.LAST
+    return Answer.REUSABLE if keep_alive else Answer.LAST
+
+
+def _read_interim(status: int, block: Block, exchange: Exchange) -> Answer:
+    pieces = _cut_own_fields(block)
+    fields = b"".join(pieces[::3])
+    if status != 101:
+        exchange.response_fields = fields
+        return Answer.INTERIM
+    protocols = [
+        pieces[at + 1].strip(b" \t").lower()
+        for at in range(1, len(pieces), 3)
+        if pieces[at].lower() == b"upgrade"
+    ]
+    if not exchange.upgrade or protocols != [exchange.upgrade.lower()]:
+        return Answer.REFUSED  # row 76
+    exchange.status = 101
+    exchange.response_fields = fields
+    return Answer.SWITCHING
+
+
+def _without(fields: Block, names: list[bytes]) -> Block:
+    names = [name for name in names if name not in _OPTIONS]
+    if not names:
+        return fields
+    return b"".join(
+        b"\r\n" + line
+        for line in fields.split(b"\r\n")[1:]
+        if line.partition(b":")[0].lower() not in names
+    )
+
+
+def _own_status_line(status: int, phrase: bytes) -> bytes:
+    """Return the line in our version; a phrase with controls is replaced (row 90)."""
+    if _is_phrase(phrase) is None:
+        phrase = _PHRASES.get(status, b"")
+    return b"HTTP/1.1 %d %b" % (status, phrase)
+
+
+_PHRASES = {status.value: status.phrase.encode() for status in HTTPStatus}
+
+_STATUS_LINES = {
+    b"HTTP/1.1 %d %b" % (status, phrase): status
+    for status, phrase in _PHRASES.items()
+    if 100 <= status < 600
+}
+
+_BODILESS = frozenset((204, 304))
+
+_LENGTH = frozenset((b"Content-Length", b"content-length"))
+
+_OPTIONS = frozenset((b"", b"close", b"keep-alive", b"upgrade"))
+
+_status_line = re.compile(rb"HTTP/1\.([01]) ([1-5][0-9][0-9])(?: ([^\r\n]*))?").fullmatch
+_is_phrase = re.compile(rb"[\t\x20-\x7e\x80-\xff]*").fullmatch
+
+_cut_own_fields = re.compile(
+    rb"\r\n(?=[cCkKpPtTuU])(?i:(connection|content-length|keep-alive|proxy-connection|te|trailer"
+    rb"|transfer-encoding|upgrade)):[ \t]*([^\r]*)"
+).split

@@ -1,0 +1,451 @@
+"""
+BackendTask: one connection to one endpoint, and its only owner.
+
+Nobody else writes to the transport or reads the state. An endpoint keeps idle
+tasks; between checkout and checkin one exchange has the task to itself, so
+nothing here needs a lock. Bytes go straight from the event loop's callback to
+the sink: there is no queue between the two connections, and the one rule is
+that the task lets go of an exchange before it tells the sink of its end, for
+the sink may begin the next one at once.
+"""
+
+import asyncio
+from time import monotonic
+from typing import TYPE_CHECKING, cast
+
+from fairway_dataplane.clock import LOOK_SECONDS, NEVER, Clock
+from fairway_dataplane.errors import ProxyError, Reason, Retry, Side
+from fairway_dataplane.exchange import CHUNKED, NO_BODY, UNTIL_CLOSE, Exchange
+from fairway_dataplane.framing import LAST_CHUNK, ChunkDecoder, chunk
+from fairway_dataplane.policy import Limits
+from fairway_dataplane.upstream.answer import Answer, read_answer
+
+if TYPE_CHECKING:
+    from fairway_dataplane.upstream.health import Endpoint
+
+_CONNECTING, _IDLE, _HEAD, _COUNTED, _CHUNKED, _UNTIL_CLOSE, _TUNNEL, _CLOSED = range(8)
+
+_JOINED_BYTES = 16 * 1024
+"""Up to this size a head and a body are joined: a copy is cheaper than a second buffer."""
+
+
+class BackendTask(asyncio.Protocol):
+    """Speak HTTP/1.1 to one endpoint, one exchange at a time."""
+
+    __slots__ = (
+        "_clock", "_decoder", "_endpoint", "_exchange", "_held", "_idle_seconds", "_interims",
+        "_last", "_left", "_limits", "_made", "_paused", "_state", "_transport", "_write",
+        "deadline", "reused", "slot",
+    )  # fmt: skip
+
+    reused: bool
+    """It has served an exchange before: a reset may only mean that the peer was tired of it."""
+
+    def __init__(self, endpoint: "Endpoint", clock: Clock, limits: Limits) -> None:
+        self._endpoint = endpoint
+        self._clock = clock
+        self._limits = limits
+        self._transport: asyncio.Transport | None = None
+        self._exchange: Exchange | None = None
+        self._decoder: ChunkDecoder | None = None
+        self._made: asyncio.Future[None] | None = None
+        self._state = _CONNECTING
+        self._held = b""
+        self._left = 0
+        self._last = False
+        self._paused = False
+        self._interims = 0
+        self._idle_seconds = NEVER
+        self.deadline = NEVER
+        self.reused = False
+        self.slot = 0
+
+    # Called by the connector, the pool and the proxy.
+
+    def tell_when_made(self, made: "asyncio.Future[None]") -> None:
+        """Settle ``made`` once the connection, with its handshake, is up."""
+        self._made = made
+
+    def send(
+        self, exchange: Exchange, head: bytes, answer_seconds: float, idle_seconds: float
+    ) -> None:
+        """
+        Start an exchange; its sink is told everything from here.
+
+        ``answer_seconds`` is the limit to the head of the answer, and
+        ``idle_seconds`` that between two reads of its body.
+        """
+        self._exchange = exchange
+        exchange.upstream = self
+        exchange.sent_at = monotonic()
+        self._state = _HEAD
+        self._last = False
+        self._idle_seconds = idle_seconds
+        self.deadline = deadline = self._clock.now + answer_seconds
+        if answer_seconds < LOOK_SECONDS:
+            self._clock.hasten(self)
+        body = exchange.held_body
+        if not body:
+            self._write(head)
+            if exchange.request_complete:
+                if exchange.body_length == CHUNKED:
+                    self._write(LAST_CHUNK)
+                return
+        else:
+            self._write(head)
+            self.send_body(body)
+        self.deadline = deadline
+        if exchange.request_complete:
+            self.end_body()
+        else:
+            exchange.sink.wants_body()
+
+    def is_usable(self) -> bool:
+        """Tell whether it is connected and serves nobody."""
+        return self._state == _IDLE
+
+    def keep(self) -> None:
+        """Be idle, after a connection that nobody waits for any more, or be closed."""
+        endpoint = self._endpoint
+        if self._state != _IDLE:
+            return
+        if endpoint.removed or len(endpoint.idle) >= endpoint.idle_limit:
+            self._close()
+            return
+        self.deadline = self._clock.now + self._limits.idle_endpoint_seconds
+        endpoint.idle.append(self)
+
+    def close(self) -> None:
+        """Close an idle connection."""
+        self._state = _CLOSED
+        self.deadline = NEVER
+        self._clock.forget(self)
+        if self._transport is not None:
+            self._transport.abort()
+
+    # Called by the downstream side, as UpstreamStream.
+
+    def send_body(self, data: bytes | memoryview) -> None:
+        """Send a part of the body."""
+        exchange = self._exchange
+        if exchange is None or self._transport is None:
+            return
+        if self._state == _TUNNEL or exchange.body_length != CHUNKED:
+            self._write(data)
+        else:
+            self._transport.writelines(chunk([data]))
+        if self._state == _HEAD:
+            # The time to answer begins when the request is sent.
+            self.deadline = self._clock.now + self._limits.backend_request_seconds
+
+    def end_body(self) -> None:
+        """Send the end of the body; of a tunnel, the end of the client's side."""
+        exchange = self._exchange
+        if exchange is None or self._transport is None:
+            return
+        if self._state == _TUNNEL:
+            if self._transport.can_write_eof():
+                self._transport.write_eof()
+        elif exchange.body_length == CHUNKED:
+            self._write(LAST_CHUNK)
+
+    def pause(self) -> None:
+        """Stop reading the response."""
+        if self._transport is not None and not self._paused:
+            self._paused = True
+            self._transport.pause_reading()
+
+    def resume(self) -> None:
+        """Go on reading the response."""
+        if self._transport is not None and self._paused:
+            self._paused = False
+            self.deadline = self._clock.now + self._idle_seconds
+            self._transport.resume_reading()
+
+    def abort(self) -> None:
+        """Give the exchange up."""
+        if self._exchange is not None:
+            self._let_go()
+            self._close()
+
+    # Called by the event loop and the clock.
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Become usable."""
+        # uvloop's transports have the interface and not the class.
+        self._transport = cast(asyncio.Transport, transport)
+        self._write = self._transport.write
+        self._state = _IDLE
+        self._clock.watch(self)
+        made, self._made = self._made, None
+        if made is not None and not made.done():
+            made.set_result(None)
+
+    def data_received(self, data: bytes) -> None:
+        """Pass on what belongs to the exchange; anything else ends the connection."""
+        state = self._state
+        try:
+            if state == _HEAD:
+                self._read_head(data)
+            elif state == _COUNTED:
+                self._read_counted(data)
+            elif state == _CHUNKED:
+                self._read_chunks(data)
+            elif state == _UNTIL_CLOSE or state == _TUNNEL:
+                self._touch()
+                assert self._exchange is not None
+                self._exchange.sink.body(data)
+            elif state != _CLOSED:
+                # Row 83: nobody asked. Whoever is next must not be answered with this.
+                self._retire()
+        except Exception as error:  # noqa: BLE001 - a bug in one exchange ends that one only
+            self._crash(error)
+
+    def eof_received(self) -> bool:
+        """Let the transport close, but for a tunnel, whose other side may go on."""
+        if self._state == _TUNNEL and self._exchange is not None:
+            self._exchange.sink.end()
+            return self._exchange is not None
+        return False
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """End a response that only the end of the connection ends; fail any other."""
+        state, self._state = self._state, _CLOSED
+        self._transport = None
+        self._write = _dropped
+        self.deadline = NEVER
+        self._clock.forget(self)
+        if self._made is not None and not self._made.done():
+            self._made.set_exception(exc or ConnectionError("closed before it was usable"))
+        exchange = self._exchange
+        if exchange is None:
+            if state == _IDLE and self in self._endpoint.idle:
+                self._endpoint.idle.remove(self)
+            return
+        self._let_go()
+        try:
+            if state == _TUNNEL or (state == _UNTIL_CLOSE and exc is None):
+                exchange.sink.end()
+                return
+            detail = self._endpoint.name
+            if state == _HEAD:
+                retry = Retry.NEVER if self._held else Retry.IF_IDEMPOTENT
+                error = ProxyError(
+                    Reason.UPSTREAM_RESET, side=Side.UPSTREAM, retry=retry, detail=detail
+                )
+                exchange.owner.failed(exchange, error)
+            else:
+                error = ProxyError(Reason.UPSTREAM_RESET, side=Side.UPSTREAM, detail=detail)
+                exchange.sink.fail(error)
+        except Exception as bug:  # noqa: BLE001 - see data_received
+            exchange.owner.crashed(exchange, bug)
+
+    def pause_writing(self) -> None:
+        """Stop the client's body."""
+        if self._exchange is not None:
+            self._exchange.sink.pause()
+
+    def resume_writing(self) -> None:
+        """Let the client's body go on."""
+        if self._exchange is not None:
+            self._exchange.sink.resume()
+
+    def expire(self, now: float) -> None:
+        """Close a connection that was idle for too long, or that answers too slowly."""
+        if self._exchange is None:
+            self._retire()
+        elif self._paused:
+            # The client is slow, and has a limit of its own.
+            self.deadline = now + self._idle_seconds
+        else:
+            self._fail(Reason.UPSTREAM_TIMEOUT)
+
+    # The response.
+
+    def _read_head(self, data: bytes) -> None:
+        if self._held:
+            data = self._held + data
+        end = data.find(b"\r\n\r\n")
+        limit = self._limits.header_block_bytes
+        if end < 0 or end > limit:
+            self._held = data
+            if len(data) > limit:
+                self._fail(Reason.UPSTREAM_PROTOCOL)  # row 87
+            return
+        self._held = b""
+        exchange = self._exchange
+        assert exchange is not None
+        answer = read_answer(data, end, exchange, self._limits)
+        if answer > Answer.LAST:
+            self._read_seldom_head(answer, data, end + 4, exchange)
+            return
+        if (
+            exchange.retry_codes
+            and exchange.status in exchange.retry_codes
+            and exchange.owner.disliked(exchange)
+        ):
+            # It is with another connection already.
+            self._exchange = None
+            self._endpoint.active -= 1
+            self._close()
+            return
+        if exchange.response_edit is not None:
+            exchange.response_edit(exchange)
+        self._last = answer == Answer.LAST or not exchange.request_complete
+        exchange.upstream_seconds = monotonic() - exchange.sent_at
+        length = exchange.response_length
+        head_bytes = end + 4
+        have = len(data) - head_bytes
+        if length >= 0 or length == NO_BODY:
+            left = (length if length > 0 else 0) - have
+            if left > 0:
+                self._state = _COUNTED
+                self._left = left
+                self._touch()
+                exchange.sink.start(exchange, data)
+                return
+            if left < 0:
+                # Row 82: more than was announced. Deliver what was, trust the rest to nobody.
+                data = data[:left]
+                self._last = True
+            self._finish(exchange)
+            exchange.sink.start(exchange, data)
+            exchange.sink.end()
+        elif length == UNTIL_CLOSE:
+            self._state = _UNTIL_CLOSE
+            self._touch()
+            exchange.sink.start(exchange, data)
+        else:
+            self._state = _CHUNKED
+            self._touch()
+            self._decoder = ChunkDecoder(self._limits)
+            exchange.sink.start(exchange, data[:head_bytes])
+            if have and self._exchange is exchange:
+                self._read_chunks(data[head_bytes:])
+
+    def _read_seldom_head(
+        self, answer: Answer, data: bytes, head_bytes: int, exchange: Exchange
+    ) -> None:
+        rest = data[head_bytes:]
+        if answer == Answer.INTERIM:
+            self._interims += 1
+            # 100 is never passed on: the client has had ours, or has not asked for one.
+            if (
+                exchange.status_line[9:12] != b"100"
+                and exchange.accepts_chunked
+                and self._interims <= self._limits.interim_responses
+            ):
+                exchange.sink.interim(exchange, exchange.status_line, exchange.response_fields)
+            if rest and self._exchange is exchange:
+                self._read_head(rest)
+        elif answer == Answer.SWITCHING:
+            self._state = _TUNNEL
+            self._last = True
+            self._idle_seconds = self._limits.tunnel_idle_seconds
+            self._touch()
+            exchange.sink.switch(exchange, rest)
+        else:
+            self._fail(Reason.UPSTREAM_PROTOCOL)
+
+    def _read_counted(self, data: bytes) -> None:
+        exchange = self._exchange
+        assert exchange is not None
+        left = self._left - len(data)
+        if left > 0:
+            self._left = left
+            self.deadline = self._clock.now + self._idle_seconds
+            exchange.sink.body(data)
+            return
+        if left < 0:
+            data = data[:left]
+            self._last = True
+        self._finish(exchange)
+        exchange.sink.body(data)
+        exchange.sink.end()
+
+    def _read_chunks(self, data: bytes) -> None:
+        exchange, decoder = self._exchange, self._decoder
+        assert exchange is not None
+        assert decoder is not None
+        self._touch()
+        parts = decoder.feed(data)
+        for part in parts:
+            exchange.sink.body(part)
+        if self._exchange is not exchange:
+            return
+        if decoder.refused is not None:
+            self._fail(Reason.UPSTREAM_PROTOCOL)
+        elif decoder.rest is not None:
+            if decoder.rest:
+                self._last = True
+            self._finish(exchange)
+            exchange.sink.end()
+
+    def _touch(self) -> None:
+        self.deadline = self._clock.now + self._idle_seconds
+        if self._idle_seconds < LOOK_SECONDS:
+            self._clock.hasten(self)
+
+    # The end.
+
+    def _finish(self, exchange: Exchange) -> None:
+        """Let go after a whole response, and be idle or closed."""
+        if self._last or not exchange.request_complete or self._paused:
+            self._let_go()
+            self._close()
+            return
+        self._exchange = None
+        exchange.upstream = None
+        self._decoder = None
+        self._interims = 0
+        self._state = _IDLE
+        self.reused = True
+        self._endpoint.active -= 1
+        self.keep()
+
+    def _let_go(self) -> None:
+        exchange, self._exchange = self._exchange, None
+        self._decoder = None
+        if exchange is not None:
+            exchange.upstream = None
+            self._endpoint.active -= 1
+
+    def _fail(self, reason: Reason) -> None:
+        exchange, state = self._exchange, self._state
+        self._let_go()
+        self._close()
+        if exchange is None:
+            return
+        error = ProxyError(reason, side=Side.UPSTREAM, detail=self._endpoint.name)
+        if state == _HEAD:
+            exchange.owner.failed(exchange, error)
+        elif state == _TUNNEL:
+            exchange.sink.end()
+        else:
+            exchange.sink.fail(error)
+
+    def _crash(self, bug: Exception) -> None:
+        exchange = self._exchange
+        self._let_go()
+        self._close()
+        if exchange is not None:
+            exchange.owner.crashed(exchange, bug)
+
+    def _retire(self) -> None:
+        """Close an idle connection that its endpoint still keeps."""
+        if self in self._endpoint.idle:
+            self._endpoint.idle.remove(self)
+        self._close()
+
+    def _close(self) -> None:
+        self._state = _CLOSED
+        self.deadline = NEVER
+        if self._transport is not None:
+            self._transport.abort()
+
+    def __repr__(self) -> str:
+        return f"<BackendTask {self._endpoint.name} state={self._state}>"
+
+
+def _dropped(data: bytes | bytearray | memoryview) -> None:
+    """Take what is written after the end."""

@@ -1,0 +1,249 @@
+"""
+Opening connections: the only part of forwarding that waits.
+
+An exchange without a kept connection starts a race: one endpoint is tried, and
+if it has not answered shortly, a second beside it. The first to connect serves
+the exchange; the other becomes idle. A race stands in for the connection until
+there is one, so giving the exchange up is the same call in both.
+"""
+
+import asyncio
+import ipaddress
+import ssl
+from collections.abc import Callable
+from functools import partial
+from typing import Protocol
+
+from fairway_dataplane.clock import Clock
+from fairway_dataplane.errors import ProxyError, Reason, Side
+from fairway_dataplane.exchange import Exchange
+from fairway_dataplane.policy import Limits
+from fairway_dataplane.tls.client import TlsClientProtocol
+from fairway_dataplane.upstream.backend_task import BackendTask
+from fairway_dataplane.upstream.health import Endpoint
+
+ATTEMPTS = 2
+"""Endpoints tried for one exchange before it fails."""
+
+
+class Connector:
+    """Opens connections for one worker."""
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        clock: Clock,
+        limits: Limits,
+        client_context: Callable[[str | None], ssl.SSLContext],
+    ) -> None:
+        self.loop = loop
+        self.clock = clock
+        self.limits = limits
+        self._client_context = client_context
+        self._attempts: set[asyncio.Task[BackendTask]] = set()
+
+    def open(
+        self,
+        endpoint: Endpoint,
+        *,
+        tls: bool,
+        server_name: str | None,
+        seconds: float,
+        done: Callable[[asyncio.Task[BackendTask]], None],
+    ) -> None:
+        """
+        Try one endpoint for ``seconds``; ``done`` gets the task with its outcome.
+
+        It raises OSError, TimeoutError or ssl.SSLError if there is no connection.
+        """
+        attempt = self.loop.create_task(
+            self._open(endpoint, tls=tls, server_name=server_name, seconds=seconds)
+        )
+        self._attempts.add(attempt)
+        attempt.add_done_callback(self._attempts.discard)
+        attempt.add_done_callback(done)
+
+    def close(self) -> None:
+        """Give up every attempt."""
+        for attempt in tuple(self._attempts):
+            attempt.cancel()
+
+    async def _open(
+        self, endpoint: Endpoint, *, tls: bool, server_name: str | None, seconds: float
+    ) -> BackendTask:
+        task = BackendTask(endpoint, self.clock, self.limits)
+        made: asyncio.Future[None] = self.loop.create_future()
+        task.tell_when_made(made)
+        protocol: asyncio.Protocol = task
+        if tls:
+            protocol = TlsClientProtocol(
+                task,
+                context=self._client_context(server_name),
+                server_name=server_name,
+                clock=self.clock,
+                limits=self.limits,
+                failed=partial(_fail, made),
+            )
+        transport: asyncio.BaseTransport | None = None
+        try:
+            async with asyncio.timeout(seconds):
+                host = await self._address(endpoint)
+                transport, _ = await self.loop.create_connection(
+                    lambda: protocol, host, endpoint.port
+                )
+                await made
+        except BaseException:
+            if transport is not None:
+                transport.close()
+            if made.done() and not made.cancelled():
+                made.exception()
+            raise
+        return task
+
+    async def _address(self, endpoint: Endpoint) -> str:
+        """Return an address to connect to; a name must not lead back to this machine."""
+        try:
+            return str(ipaddress.ip_address(endpoint.host))
+        except ValueError:
+            pass
+        found = await self.loop.getaddrinfo(endpoint.host, endpoint.port, type=1)
+        for entry in found:
+            text = str(entry[4][0])
+            address = ipaddress.ip_address(text.partition("%")[0])
+            local = address.is_loopback or address.is_link_local or address.is_unspecified
+            if self.limits.allow_loopback_names or not local:
+                return text
+        raise ConnectionError("the name leads to no address that may be used")
+
+
+class RacedBackend(Protocol):
+    """What a race needs of a backend."""
+
+    tls: bool
+    server_name: str | None
+
+    def choose(self, exchange: Exchange) -> Endpoint | None:
+        """Return an endpoint to try next, None without any."""
+
+
+class Race:
+    """The connection attempts of one exchange, in place of its connection."""
+
+    __slots__ = ("_attempts", "_backend", "_connector", "_exchange", "_open", "_seconds", "_timer")
+
+    def __init__(
+        self, connector: Connector, backend: RacedBackend, exchange: Exchange, seconds: float
+    ) -> None:
+        self._connector = connector
+        self._backend = backend
+        self._exchange: Exchange | None = exchange
+        self._seconds = seconds
+        self._attempts = 0
+        self._open = 0
+        self._timer: asyncio.TimerHandle | None = None
+
+    def start(self, endpoint: Endpoint) -> None:
+        """Try the first endpoint."""
+        assert self._exchange is not None
+        self._exchange.upstream = self
+        self._timer = self._connector.loop.call_later(
+            self._connector.limits.connect_race_seconds, self._try_another
+        )
+        self._try(endpoint)
+
+    def abort(self) -> None:
+        """Give the exchange up; a connection that comes after all becomes idle."""
+        self._leave()
+
+    def send_body(self, data: bytes | memoryview) -> None:
+        """Refuse: the body is not asked for before there is a connection."""
+        raise RuntimeError("body for a connection that is not there")
+
+    def end_body(self) -> None:
+        """Do nothing: the exchange knows that its request is complete."""
+
+    def pause(self) -> None:
+        """Do nothing: there is no response to read."""
+
+    def resume(self) -> None:
+        """Do nothing."""
+
+    def _try(self, endpoint: Endpoint) -> None:
+        assert self._exchange is not None
+        self._attempts += 1
+        self._open += 1
+        self._exchange.tried += (endpoint,)
+        self._exchange.endpoint = endpoint.name
+        self._connector.open(
+            endpoint,
+            tls=self._backend.tls,
+            server_name=self._backend.server_name,
+            seconds=self._seconds,
+            done=partial(self._done, endpoint),
+        )
+
+    def _try_another(self) -> None:
+        exchange = self._exchange
+        if exchange is None or self._attempts >= ATTEMPTS:
+            return
+        endpoint = self._backend.choose(exchange)
+        if endpoint is not None and endpoint not in exchange.tried:
+            self._try(endpoint)
+
+    def _done(self, endpoint: Endpoint, attempt: "asyncio.Task[BackendTask]") -> None:
+        self._open -= 1
+        exchange = self._exchange
+        error: BaseException | None = asyncio.CancelledError()
+        if not attempt.cancelled():
+            error = attempt.exception()
+        if error is None:
+            endpoint.note_success()
+            endpoint.tally.connects += 1
+            self._hand_over(endpoint, attempt.result())
+            return
+        endpoint.note_failure(self._connector.clock.now)
+        endpoint.tally.connect_failures += 1
+        if exchange is None:
+            return
+        self._try_another()
+        if not self._open:
+            self._leave()
+            exchange.owner.failed(
+                exchange,
+                ProxyError(
+                    Reason.UPSTREAM_CONNECT,
+                    side=Side.UPSTREAM,
+                    detail=f"{endpoint.name}: {type(error).__name__}",
+                ),
+            )
+
+    def _hand_over(self, endpoint: Endpoint, task: BackendTask) -> None:
+        exchange = self._exchange
+        if exchange is None:
+            task.keep()
+            return
+        if not task.is_usable():
+            error = ProxyError(Reason.UPSTREAM_RESET, side=Side.UPSTREAM, detail=endpoint.name)
+            self._leave()
+            exchange.owner.failed(exchange, error)
+            return
+        self._leave()
+        endpoint.active += 1
+        exchange.endpoint = endpoint.name
+        try:
+            exchange.owner.connected(exchange, task)
+        except Exception as bug:  # noqa: BLE001 - a bug in one exchange ends that one only
+            exchange.owner.crashed(exchange, bug)
+
+    def _leave(self) -> None:
+        exchange, self._exchange = self._exchange, None
+        if exchange is not None and exchange.upstream is self:
+            exchange.upstream = None
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+
+def _fail(made: "asyncio.Future[None]", error: Exception) -> None:
+    if not made.done():
+        made.set_exception(error)
