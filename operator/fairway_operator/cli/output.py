@@ -12,6 +12,7 @@ from typing import Any
 import msgspec
 import yaml
 from rich.console import Console
+from rich.table import Table
 from rich.text import Text
 
 from fairway_operator.cli.main import Output
@@ -38,6 +39,17 @@ def print_data(data: Any, output: Output) -> None:
     else:
         text = msgspec.json.format(msgspec.json.encode(data), indent=2).decode() + "\n"
     sys.stdout.write(text)
+
+
+def print_table(table: Table, console: Console) -> None:
+    """Print a table; in a file its lines do not end in blanks."""
+    if console.is_terminal:
+        console.print(table)
+        return
+    with console.capture() as captured:
+        console.print(table)
+    for line in captured.get().splitlines():
+        console.print(Text(line.rstrip()), soft_wrap=True)
 
 
 def print_problems(problems: Iterable[Problem], console: Console | None = None) -> None:

@@ -105,7 +105,16 @@ def filter_text(spec: FilterSpec) -> str:
     """Return the filter's name and what it was told, such as ``strip-prefix prefix=/api``."""
     told = msgspec.to_builtins(spec)
     name = told.pop("type")
-    return " ".join([name, *(f"{key}={_short(value)}" for key, value in told.items())])
+    return " ".join([name, *(f"{key}={_short(_told(value))}" for key, value in told.items())])
+
+
+def _told(value: object) -> str:
+    """Return header lines as ``name: value``, everything else as it is."""
+    if isinstance(value, list | tuple):
+        return ",".join(map(_told, value))
+    if isinstance(value, dict):
+        return f"{value.get('name')}:{value.get('value')}"
+    return str(value)
 
 
 def backend_texts(route: Route, backends: Mapping[BackendId, Backend]) -> Iterator[str]:
@@ -174,6 +183,5 @@ def _quote(word: str) -> str:
 _SHELL = frozenset(" \t\n'\"\\$`!*?[]{}()<>|&;#~")
 
 
-def _short(value: object) -> str:
-    text = str(value)
+def _short(text: str) -> str:
     return text if len(text) <= 40 else text[:37] + "..."

@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterable, Mapping
 from rich.text import Text
 
 from fairway_operator.cli.changes import Difference, differences
-from fairway_operator.cli.output import print_problems, stdout
+from fairway_operator.cli.output import print_problems, print_table, stdout
 from fairway_operator.cli.problems import Problem
 from fairway_operator.cli.routes import Address, Row, curl_of, rows_of, table_of
 from fairway_operator.refs import ObjectRef
@@ -38,7 +38,7 @@ class Board:
             self.say("no routes yet: none of the files holds an Ingress or a Route that serves")
             return
         shown = rows[:SHOWN_ROUTES]
-        self._console.print(table_of(shown, snapshot.backends))
+        print_table(table_of(shown, snapshot.backends), self._console)
         self._console.print()
         for row in shown:
             self._show_command(row)
