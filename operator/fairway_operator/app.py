@@ -119,6 +119,11 @@ class Operator:
         self._metrics = OperatorMetrics(parts, clock=time.monotonic)
         self._admin = AdminServer(parts, self._metrics, waiting_for=self._waiting_for)
 
+    @property
+    def stream_port(self) -> int:
+        """Where data planes subscribe; 0 until they can."""
+        return self._publisher.port
+
     async def run(self) -> int:
         """Run until told to stop; return the exit status."""
         self._claim_signals()

@@ -31,6 +31,9 @@ log = structlog.get_logger(__name__)
 OBJECT_SECONDS = 1.0
 """Between two writes to one object."""
 
+HOLD_SECONDS = 0.2
+"""How long a status waits for what may replace it: receipts mostly come within milliseconds."""
+
 BACKOFF_SECONDS = (0.5, 60.0)
 """First and longest pause after a failed write; doubled in between, and jittered."""
 
@@ -291,8 +294,9 @@ class Outbox:
                 return
             self._drop(key)
             self.counters.superseded += 1
-        # Whoever keeps failing goes on to wait, whatever is planned meanwhile.
-        due_at = self._clock() if known is None or known.failures == 0 else known.due_at
+        hold = HOLD_SECONDS if isinstance(effect, PatchStatus) else 0.0
+        # A newer plan takes the place of the older one, also in the queue.
+        due_at = self._clock() + hold if known is None else known.due_at
         entry = _Entry(key, effect, due_at, failures=0 if known is None else known.failures)
         self._entries[key] = entry
         self._by_ref.setdefault(key.ref, set()).add(key)

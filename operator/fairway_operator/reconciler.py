@@ -93,7 +93,13 @@ class Reconciler:
         self._publisher = publisher
         self._around = surroundings or Surroundings()
         self._positions: dict[Digest, Position] = {}
+        self._roots: dict[str, Digest] = {}
+        """What each data plane was last heard to serve."""
         self._addresses: tuple[str, ...] = ()
+        self._told: Compilation | None = None
+        """What the authors of objects have been told of."""
+        self._unplanned: set[ObjectRef] | None = None
+        """Objects to plan for; None is all of them."""
 
     def __repr__(self) -> str:
         """Say where in the stream we are."""
@@ -115,31 +121,53 @@ class Reconciler:
         if published:
             self._publish(compilation.snapshot)
         if self._around.effects is not None:
-            self.receipts = self.receipts.published(
-                compilation, self.position, compilation.snapshot.root, at=self._around.clock()
-            )
-            changed = {event.ref for event in batch.events} | compilation.touched
-            self._plan(told=previous, only=None if previous is None else changed)
+            self._note_published(compilation)
+            self._affect({event.ref for event in batch.events} | compilation.touched)
+            self.review()
         return Commit(self.position, compilation, published, batch.first_at, compile_seconds)
 
     def acked(self, instance: str, root: Digest) -> None:
         """Note that a data plane serves ``root``; :meth:`review` makes status of it."""
+        self._roots[instance] = root
         position = self._positions.get(root, START)
-        self.receipts = self.receipts.acked(instance, position, at=self._around.clock())
+        self._take(self.receipts.acked(instance, position, at=self._around.clock()))
 
     def refused(self, instance: str, root: Digest, reason: str) -> None:
-        """Note that a data plane keeps what it has."""
+        """Note that a data plane keeps what it has, which may concern any object."""
         position = self._positions.get(root, START)
-        self.receipts = self.receipts.refused(instance, position, reason, at=self._around.clock())
+        self._take(self.receipts.refused(instance, position, reason, at=self._around.clock()))
+        self._unplanned = None
 
     def left(self, instance: str) -> None:
         """Note that a data plane is gone."""
-        self.receipts = self.receipts.left(instance, at=self._around.clock())
+        self._roots.pop(instance, None)
+        self._take(self.receipts.left(instance, at=self._around.clock()))
 
     def review(self) -> None:
-        """Plan everything again: receipts came in, or writing has become our business."""
-        if self.compilation is not None:
-            self._plan(told=self.compilation, only=None)
+        """Plan what to write for the objects that something has happened to since the last plan."""
+        around = self._around
+        if around.effects is None or self.compilation is None:
+            return
+        if not around.writes():
+            # Whoever writes now plans for itself; when it is our turn, we begin with everything.
+            self._unplanned = None
+            return
+        addresses = around.addresses(self.world)
+        if addresses != self._addresses:
+            # Every status shows them.
+            self._addresses, self._unplanned = addresses, None
+        about, self._unplanned = self._unplanned, set()
+        effects = plan_effects(
+            self.compilation,
+            self.world,
+            self.receipts,
+            addresses,
+            now=around.wall_clock().strftime("%Y-%m-%dT%H:%M:%SZ"),
+            told=self._told,
+            only=about,
+        )
+        self._told = self.compilation
+        around.effects.fill(effects, about)
 
     def _publish(self, snapshot: Snapshot) -> None:
         epoch = max(self.position.epoch, self._around.epoch())
@@ -150,21 +178,18 @@ class Reconciler:
             del self._positions[next(iter(self._positions))]
         self._publisher.publish(snapshot, self.position)
 
-    def _plan(self, *, told: Compilation | None, only: Collection[ObjectRef] | None) -> None:
-        around = self._around
-        if around.effects is None or self.compilation is None or not around.writes():
-            return
-        addresses = around.addresses(self.world)
-        if addresses != self._addresses:
-            # Every status shows them.
-            self._addresses, only = addresses, None
-        effects = plan_effects(
-            self.compilation,
-            self.world,
-            self.receipts,
-            addresses,
-            now=around.wall_clock().strftime("%Y-%m-%dT%H:%M:%SZ"),
-            told=told,
-            only=only,
-        )
-        around.effects.fill(effects, only)
+    def _note_published(self, compilation: Compilation) -> None:
+        now, root = self._around.clock(), compilation.snapshot.root
+        self.receipts = self.receipts.published(compilation, self.position, root, at=now)
+        for instance, served in self._roots.items():
+            # It has this from another replica, which was quicker than we are.
+            if served == root:
+                self.receipts = self.receipts.acked(instance, self.position, at=now)
+
+    def _take(self, receipts: Receipts) -> None:
+        self._affect(self.receipts.pending | receipts.pending)
+        self.receipts = receipts
+
+    def _affect(self, refs: Collection[ObjectRef]) -> None:
+        if self._unplanned is not None:
+            self._unplanned.update(refs)

@@ -50,8 +50,10 @@ class ApiServer:
     """So many of the next lists are empty, as from a server that has lost its mind."""
     gone: bool = False
     """Answer every watch with 410."""
+    expired: int = 0
+    """How many watches were answered so."""
     deaf: bool = False
-    """Tell watches of nothing."""
+    """Tell watches of nothing, now or later."""
     page_size: int = 500
     after_list: Callable[[], object] | None = None
     """Happens once a list is made and before it is answered."""
@@ -92,9 +94,11 @@ class ApiServer:
         return stored
 
     def _tell(self, plural: str, verb: str, body: Body) -> None:
+        if self.deaf:
+            return
         self.log.append((self.version, plural, verb, body))
         for watcher in self.watchers:
-            if watcher.plural == plural and not self.deaf:
+            if watcher.plural == plural:
                 watcher.events.put_nowait({"type": verb, "object": body})
 
     async def handle(self, request: web.Request) -> web.StreamResponse:  # noqa: PLR0911 - a table
@@ -140,12 +144,13 @@ class ApiServer:
         response = web.StreamResponse(headers={"content-type": "application/json"})
         await response.prepare(request)
         if self.gone:
+            self.expired += 1
             error = {"kind": "Status", "code": 410, "message": "too old resource version"}
             await response.write(json.dumps({"type": "ERROR", "object": error}).encode() + b"\n")
             return response
         watcher = Watcher(plural, asyncio.Queue())
         for version, about, verb, body in self.log:
-            if version > since and about == plural and not self.deaf:
+            if version > since and about == plural:
                 watcher.events.put_nowait({"type": verb, "object": body})
         self.watchers.append(watcher)
         try:

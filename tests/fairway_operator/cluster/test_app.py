@@ -1,0 +1,381 @@
+"""The whole operator, between an API server and a data plane over real sockets."""
+
+import asyncio
+import base64
+import os
+import signal
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import aiohttp
+import grpc
+import pytest
+
+from fairway_operator.app import Operator
+from fairway_operator.authority import OPERATOR_NAME, Credentials, credentials_from_files
+from fairway_operator.config import OperatorConfig
+from fairway_operator.kube.client import KubeClient
+from fairway_operator.kube.paths import KIND_PATHS, lease_path, secret_path
+from fairway_operator.publisher import METHOD
+from fairway_operator.refs import Kind
+from fairway_snapshot.model import BackendId, HostPattern
+from fairway_snapshot.protocol import SubscriberSession, decode, encode
+from fairway_snapshot.tree import Snapshot
+
+if TYPE_CHECKING:
+    from tests.fairway_operator.cluster.conftest import ApiServer
+
+Eventually = Callable[..., Awaitable[None]]
+CREATED = {"creationTimestamp": "2026-01-01T00:00:00Z", "generation": 1}
+
+
+@pytest.fixture
+def config(config: OperatorConfig) -> OperatorConfig:
+    return replace(config, instance_address="127.0.0.1", status_addresses=("203.0.113.7",))
+
+
+@pytest.fixture
+def shop(api: "ApiServer") -> "ApiServer":
+    """A cluster with a class, a Service with an endpoint, an Ingress and a Route."""
+    api.absent = {KIND_PATHS[Kind.REFERENCE_GRANT].plural}
+    api.put(
+        Kind.INGRESS_CLASS,
+        "fairway",
+        metadata=dict(CREATED),
+        spec={"controller": "fairway.dev/ingress-controller"},
+    )
+    api.put(
+        Kind.SERVICE,
+        "web",
+        metadata=dict(CREATED),
+        spec={"type": "ClusterIP", "ports": [{"port": 80, "targetPort": 8080}]},
+    )
+    put_endpoints(api, "10.0.0.1")
+    put_ingress(api, "shop", "shop.example")
+    api.put(
+        Kind.ROUTE,
+        "route",
+        metadata=dict(CREATED),
+        spec={
+            "ingressClassName": "fairway",
+            "hosts": ["route.example"],
+            "rules": [
+                {
+                    "matches": [{"path": {"type": "PathPrefix", "value": "/"}}],
+                    "backendRefs": [{"name": "web", "port": 80}],
+                }
+            ],
+        },
+    )
+    return api
+
+
+def put_ingress(api: "ApiServer", name: str, host: str) -> None:
+    path = {
+        "path": "/",
+        "pathType": "Prefix",
+        "backend": {"service": {"name": "web", "port": {"number": 80}}},
+    }
+    rules = [{"host": host, "http": {"paths": [path]}}]
+    spec = {"ingressClassName": "fairway", "rules": rules}
+    api.put(Kind.INGRESS, name, metadata=dict(CREATED), spec=spec)
+
+
+def put_endpoints(api: "ApiServer", *addresses: str) -> None:
+    api.put(
+        Kind.ENDPOINT_SLICE,
+        "web-1",
+        metadata={**CREATED, "labels": {"kubernetes.io/service-name": "web"}},
+        addressType="IPv4",
+        ports=[{"name": "", "port": 8080, "protocol": "TCP"}],
+        endpoints=[{"addresses": [address]} for address in addresses],
+    )
+
+
+@asynccontextmanager
+async def running(
+    client: KubeClient, config: OperatorConfig, eventually: Eventually
+) -> AsyncIterator[Operator]:
+    operator = Operator(config, client)
+    task = asyncio.create_task(operator.run())
+    try:
+        await eventually(lambda: operator.stream_port > 0 or task.done())
+        yield operator
+    finally:
+        operator.stop()
+        assert await asyncio.wait_for(task, timeout=10) == 0
+
+
+class DataPlane:
+    """Takes and acknowledges everything."""
+
+    def __init__(self, call: "grpc.aio.StreamStreamCall[bytes, bytes]", name: str) -> None:
+        self._call = call
+        self._session = SubscriberSession(instance=name, version="1")
+
+    @property
+    def snapshot(self) -> Snapshot:
+        return self._session.snapshot
+
+    def hosts(self) -> set[str]:
+        return set(self.snapshot.hosts)
+
+    async def follow(self) -> None:
+        await self._call.write(encode(self._session.hello()))
+        while isinstance(data := await self._call.read(), bytes):
+            offer = self._session.receive(decode(data))
+            if offer is not None:
+                await self._call.write(encode(self._session.accept(offer)))
+
+
+@asynccontextmanager
+async def data_plane(
+    api: "ApiServer", operator: Operator, eventually: Eventually, name: str = "dp-1"
+) -> AsyncIterator[DataPlane]:
+    mounted = secret_path("fairway-system", "fairway-dataplane-tls")
+    await eventually(lambda: mounted in api.objects)
+    credentials = read_credentials(api, mounted)
+    tls = grpc.ssl_channel_credentials(
+        credentials.trusted, credentials.key.reveal(), credentials.chain
+    )
+    options = [("grpc.ssl_target_name_override", OPERATOR_NAME)]
+    target = f"127.0.0.1:{operator.stream_port}"
+    async with grpc.aio.secure_channel(target, tls, options=options) as channel:
+        plane = DataPlane(channel.stream_stream(METHOD)(), name)  # type: ignore[call-arg] # the stubs want more
+        task = asyncio.create_task(plane.follow())
+        yield plane
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+def read_credentials(api: "ApiServer", path: str) -> Credentials:
+    data = api.objects[path]["data"]
+    return credentials_from_files({name: base64.b64decode(text) for name, text in data.items()})
+
+
+def conditions(api: "ApiServer") -> dict[str, str]:
+    route = api.objects["/apis/fairway.dev/v1alpha1/namespaces/default/routes/route"]
+    listed = (route.get("status") or {}).get("conditions", [])
+    return {each["type"]: each["status"] for each in listed}
+
+
+async def get(operator: Operator, path: str) -> tuple[int, str]:
+    url = f"http://127.0.0.1:{operator.admin_port}{path}"
+    async with aiohttp.ClientSession() as session, session.get(url) as response:
+        return response.status, await response.text()
+
+
+async def test_from_the_api_server_to_a_data_plane_and_back_into_status(
+    shop: "ApiServer", client: KubeClient, config: OperatorConfig, eventually: Eventually
+) -> None:
+    async with (
+        running(client, config, eventually) as operator,
+        data_plane(shop, operator, eventually) as plane,
+    ):
+        await eventually(lambda: plane.hosts() == {"shop.example", "route.example"})
+
+        put_endpoints(shop, "10.0.0.1", "10.0.0.2")
+        await eventually(
+            lambda: len(plane.snapshot.backends[BackendId("default/web:80")].endpoints) == 2
+        )
+        put_ingress(shop, "late", "late.example")
+        await eventually(lambda: HostPattern("late.example") in plane.snapshot.hosts)
+        shop.delete(Kind.INGRESS, "late")
+        await eventually(lambda: HostPattern("late.example") not in plane.snapshot.hosts)
+
+        await eventually(
+            lambda: (
+                conditions(shop)
+                == {"Accepted": "True", "ResolvedRefs": "True", "Programmed": "True"}
+            )
+        )
+        ingress = shop.objects["/apis/networking.k8s.io/v1/namespaces/default/ingresses/shop"]
+        await eventually(
+            lambda: (
+                shop.objects["/apis/networking.k8s.io/v1/namespaces/default/ingresses/shop"].get(
+                    "status"
+                )
+                == {"loadBalancer": {"ingress": [{"ip": "203.0.113.7"}]}}
+            )
+        )
+        assert ingress["metadata"].get("annotations") is None
+
+
+async def test_what_a_watch_gap_hid_is_repaired(
+    shop: "ApiServer", client: KubeClient, config: OperatorConfig, eventually: Eventually
+) -> None:
+    async with (
+        running(client, config, eventually) as operator,
+        data_plane(shop, operator, eventually) as plane,
+    ):
+        await eventually(lambda: HostPattern("shop.example") in plane.snapshot.hosts)
+        await eventually(lambda: len(shop.watchers) >= 7)
+        shop.deaf = True
+        shop.delete(Kind.INGRESS, "shop")
+        put_ingress(shop, "new", "new.example")
+        shop.deaf = False
+        await asyncio.sleep(0.3)
+        assert HostPattern("shop.example") in plane.snapshot.hosts
+
+        shop.gone = True
+        shop.end_watches()
+        await eventually(lambda: shop.expired >= 7)
+        shop.gone = False
+
+        await eventually(lambda: plane.hosts() == {"new.example", "route.example"}, seconds=5.0)
+
+
+async def test_no_snapshot_is_published_before_every_kind_was_heard(
+    shop: "ApiServer", client: KubeClient, config: OperatorConfig, eventually: Eventually
+) -> None:
+    shop.denied = {"endpointslices"}
+    operator = Operator(config, client)
+    task = asyncio.create_task(operator.run())
+    await eventually(lambda: operator.admin_port > 0)
+    await eventually(lambda: shop.count("GET", "/endpointslices") > 1)
+
+    status, text = await get(operator, "/readyz")
+    assert (status, operator.stream_port) == (503, 0)
+    assert "waiting for a list of EndpointSlice: endpointslices is forbidden" in text
+
+    shop.denied.clear()
+    await eventually(lambda: operator.stream_port > 0)
+    assert (await get(operator, "/readyz"))[0] == 200
+    operator.stop()
+    assert await task == 0
+
+
+async def test_a_kind_that_is_denied_later_keeps_its_last_state(
+    shop: "ApiServer", client: KubeClient, config: OperatorConfig, eventually: Eventually
+) -> None:
+    async with (
+        running(client, config, eventually) as operator,
+        data_plane(shop, operator, eventually) as plane,
+    ):
+        await eventually(lambda: HostPattern("shop.example") in plane.snapshot.hosts)
+        await eventually(lambda: len(shop.watchers) >= 7)
+        shop.denied = {"endpointslices"}
+        shop.end_watches()
+        put_ingress(shop, "late", "late.example")
+
+        await eventually(lambda: HostPattern("late.example") in plane.snapshot.hosts)
+
+        assert len(plane.snapshot.backends[BackendId("default/web:80")].endpoints) == 1
+        shop.denied.clear()
+
+
+async def test_the_admin_port_shows_everything_but_secrets(
+    shop: "ApiServer", client: KubeClient, config: OperatorConfig, eventually: Eventually
+) -> None:
+    async with (
+        running(client, config, eventually) as operator,
+        data_plane(shop, operator, eventually) as plane,
+    ):
+        await eventually(lambda: plane.hosts() == {"shop.example", "route.example"})
+        await eventually(lambda: conditions(shop).get("Programmed") == "True")
+        answers = {path: await get(operator, path) for path in PAGES}
+        wrong = await get(operator, "/debug/nothing")
+
+    assert {status for status, _ in answers.values()} == {200}
+    assert wrong[0] == 404
+    assert '"shop.example"' in answers["/debug/snapshot"][1]
+    assert '"instance":"dp-1"' in answers["/debug/subscribers"][1]
+    assert '"outcome":"written"' in answers["/debug/outbox"][1]
+    metrics = answers["/metrics"][1]
+    for line in (
+        "fairway_leader 1.0",
+        'fairway_subscribers{state="current"} 1.0',
+        'fairway_objects{kind="Ingress",state="served"} 1.0',
+        'fairway_list_state{kind="ReferenceGrant",state="absent"} 1.0',
+        "fairway_outbox_pending 0.0",
+    ):
+        assert line in metrics
+    assert "fairway_compile_seconds_bucket" in metrics
+    assert "fairway_propagation_seconds_bucket" in metrics
+    assert not any("PRIVATE KEY" in text for _, text in answers.values())
+
+
+PAGES = (
+    "/healthz",
+    "/readyz",
+    "/metrics",
+    "/debug/snapshot",
+    "/debug/routes",
+    "/debug/subscribers",
+    "/debug/findings",
+    "/debug/outbox",
+    "/debug/lists",
+)
+
+
+async def test_two_replicas_agree_and_one_writes_for_both(
+    shop: "ApiServer", client: KubeClient, config: OperatorConfig, eventually: Eventually
+) -> None:
+    other = replace(config, instance="pod-b")
+    async with running(client, config, eventually) as first:
+        await eventually(lambda: lease_of(shop).get("holderIdentity") == "pod-a")
+        async with (
+            running(client, other, eventually) as second,
+            data_plane(shop, first, eventually, "dp-1") as one,
+            data_plane(shop, second, eventually, "dp-2") as two,
+        ):
+            await eventually(
+                lambda: one.hosts() == two.hosts() == {"shop.example", "route.example"}
+            )
+            assert one.snapshot.root == two.snapshot.root
+
+            shop.put(
+                Kind.ROUTE,
+                "route",
+                metadata={**CREATED, "generation": 2},
+                spec=route_spec("moved.example"),
+            )
+            await eventually(lambda: programmed(shop).startswith("2/2 data planes at"))
+        assert {
+            query["fieldManager"] for method, _, query in shop.requests if method == "PATCH"
+        } == {"fairway-operator"}
+
+
+def route_spec(host: str) -> dict[str, Any]:
+    backend = {"name": "web", "port": 80}
+    return {"ingressClassName": "fairway", "hosts": [host], "rules": [{"backendRefs": [backend]}]}
+
+
+def programmed(api: "ApiServer") -> str:
+    route = api.objects["/apis/fairway.dev/v1alpha1/namespaces/default/routes/route"]
+    listed = (route.get("status") or {}).get("conditions", [])
+    return next((each["message"] for each in listed if each["type"] == "Programmed"), "")
+
+
+def lease_of(api: "ApiServer") -> dict[str, Any]:
+    path = lease_path("fairway-system", "fairway-operator")
+    return dict(api.objects.get(path, {}).get("spec", {}))
+
+
+async def test_sigterm_ends_in_good_order_and_gives_the_lease_back(
+    shop: "ApiServer", client: KubeClient, config: OperatorConfig, eventually: Eventually
+) -> None:
+    operator = Operator(config, client)
+    task = asyncio.create_task(operator.run())
+    await eventually(lambda: operator.stream_port > 0)
+    await eventually(lambda: lease_of(shop).get("holderIdentity") == "pod-a")
+    await eventually(lambda: len(shop.watchers) >= 7)  # kopf has taken the signals, and lost them
+
+    os.kill(os.getpid(), signal.SIGTERM)
+
+    assert await asyncio.wait_for(task, timeout=10) == 0
+    assert lease_of(shop)["holderIdentity"] == ""
+
+
+async def test_limited_to_namespaces_without_a_cluster_role(
+    shop: "ApiServer", client: KubeClient, config: OperatorConfig, eventually: Eventually
+) -> None:
+    shop.denied = {"ingressclasses", "namespaces"}
+    limited = replace(config, watch_namespaces=("default",))
+    async with (
+        running(client, limited, eventually) as operator,
+        data_plane(shop, operator, eventually) as plane,
+    ):
+        await eventually(lambda: plane.hosts() == {"shop.example", "route.example"})
