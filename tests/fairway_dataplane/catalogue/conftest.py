@@ -68,7 +68,10 @@ class BackendServer:
     early: bool = False
     """Answer at the head, not at the end of the body."""
 
+    tasks: "set[asyncio.Task[None] | None]" = field(default_factory=set)
+
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.tasks.add(asyncio.current_task())
         number = len(self.raw)
         self.raw.append(bytearray())
         self.closed.append(False)
@@ -264,4 +267,4 @@ async def wire() -> AsyncIterator[Wire]:
             client.writer.close()
         await traffic.drain(0.2, closing=False)
         server.close()
-        await server.wait_closed()
+        await asyncio.wait_for(asyncio.gather(*filter(None, backend.tasks)), PATIENCE_SECONDS)
