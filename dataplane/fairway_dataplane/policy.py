@@ -202,6 +202,7 @@ class RequestReader:
             self._renew()
             return _read(exchange, head[:line_end], block) or _explain(block)
         if not self._complete:
+            # It waits for more, as for the rest of a preface of HTTP/2 (row 48).
             self._renew()
             return Reason.BAD_REQUEST
         reason = _read(exchange, head[:line_end], block)
@@ -273,13 +274,17 @@ def _read_target(exchange: Exchange, target: bytes, host: bytes | None) -> Reaso
     """Set authority, host, path and query."""
     try:
         if host is not None:
-            exchange.authority = host = host.rstrip(b" \t")
+            exchange.authority = host = host.strip(b" \t")
             exchange.host = normalize_host(host)
         elif exchange.accepts_chunked:
             return Reason.BAD_HOST
         else:
             # HTTP/1.0 may leave it out, and health checks of old load balancers do.
             exchange.authority = exchange.host = b""
+        if target == b"*" and exchange.method == b"OPTIONS":
+            # About the server, not about a path: no route is asked (RFC 9110 section 9.3.7).
+            exchange.path = target
+            return None
         if target[:1] != b"/":
             absolute = _absolute_target(target)
             if absolute is None:
@@ -389,7 +394,7 @@ class _OwnFields:
                 if line.partition(b":")[0].lower() not in dropped
             )
         for value in self.via:
-            fields += b"\r\nvia: " + value
+            fields += b"\r\nvia: " + value.strip(b" \t")
         for value in self.max_forwards:
             fields += b"\r\nmax-forwards: " + value
         return fields
@@ -468,7 +473,7 @@ def _protocol(values: list[bytes]) -> bytes:
 _cut_own_fields = re.compile(
     rb"\r\n(?=[cCeEfFhHkKmMpPtTuUvVxX])(?i:(connection|content-length|expect|forwarded|host"
     rb"|http2-settings|keep-alive|max-forwards|proxy-(?:connection|authorization)|te|trailer"
-    rb"|transfer-encoding|upgrade|via|x-forwarded-[^:\r]*|x-real-ip|x-request-id)):[ \t]*([^\r]*)"
+    rb"|transfer-encoding|upgrade|via|x-forwarded-[^:\r]*|x-real-ip|x-request-id)):([^\r]*)"
 ).split
 _HOST = frozenset((b"Host", b"host"))
 _NEVER_NOMINATED = frozenset((b"host", b"content-length", b"transfer-encoding"))

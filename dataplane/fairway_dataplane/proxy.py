@@ -95,9 +95,6 @@ class Proxy:
             self._refuse(exchange, Reason.NO_ROUTE)
             return
         exchange.route = route
-        if exchange.server_name and exchange.server_name != exchange.host:
-            self._refuse(exchange, Reason.MISDIRECTED)  # row 104
-            return
         if exchange.encoded_slash and not route.allow_encoded_slash:
             self._refuse(exchange, Reason.BAD_TARGET)  # row 63
             return

@@ -10,6 +10,7 @@ is counted once and lets go of both sides.
 """
 
 import asyncio
+import re
 from time import monotonic
 from typing import TYPE_CHECKING, cast
 
@@ -32,6 +33,7 @@ from fairway_dataplane.exchange import (
 )
 from fairway_dataplane.framing import LAST_CHUNK, ChunkDecoder, chunk
 from fairway_dataplane.tally import count
+from fairway_dataplane.tls.server import TlsServerProtocol
 
 if TYPE_CHECKING:
     from fairway_dataplane.downstream.listener import Listener
@@ -47,7 +49,7 @@ class HttpConnection(asyncio.Protocol):
 
     __slots__ = (
         "_address", "_age_limit", "_authority", "_body_wanted", "_born", "_chunked", "_clock",
-        "_decoder", "_exchange", "_forward", "_forwarded", "_left", "_limits", "_listener",
+        "_decoder", "_ends_at", "_exchange", "_forward", "_forwarded", "_left", "_limits", "_listener",
         "_pending", "_proxy", "_rate_bytes", "_rate_since", "_read", "_read_at", "_reading_paused",
         "_requests", "_secure", "_server_name", "_serving", "_started", "_state", "_tally",
         "_transport", "_trusted", "_tunnel", "_unsent", "_write", "_write_paused", "deadline",
@@ -81,6 +83,7 @@ class HttpConnection(asyncio.Protocol):
         self._authority: bytes | None = None
         self._forwarded: Block = b""
         self._read_at = 0.0
+        self._ends_at = NEVER
         self._rate_since = 0.0
         self._rate_bytes = 0
         self.deadline = NEVER
@@ -95,7 +98,9 @@ class HttpConnection(asyncio.Protocol):
         self._write = self._transport.write
         peer = transport.get_extra_info("peername")
         self._address: str = peer[0] if isinstance(peer, tuple) else ""
-        self._server_name: bytes = getattr(transport, "server_name", b"")
+        self._server_name = (
+            transport.server_name if isinstance(transport, TlsServerProtocol) else b""
+        )
         self._born = now = self._clock.now
         self.deadline = now + self._limits.keep_alive_seconds
         if not self._listener.admit(self, self._address):
@@ -189,7 +194,7 @@ class HttpConnection(asyncio.Protocol):
             self._abort()
         elif self._state == _TUNNEL:
             self._end_exchange(Reason.IDLE_TIMEOUT)
-        elif self._state == _BODY and not self._request_is_late(now):
+        elif self._state == _BODY and now < self._ends_at:
             self._end_exchange(Reason.BODY_TIMEOUT)
         else:
             self._end_exchange(Reason.REQUEST_TIMEOUT)
@@ -242,12 +247,14 @@ class HttpConnection(asyncio.Protocol):
             self._pending = bytearray()
             self._serve(bytes(pending))
         else:
-            self._check_partial(pending)
+            self._check_partial(pending, seen)
 
-    def _check_partial(self, pending: bytearray | bytes) -> None:
+    def _check_partial(self, pending: bytearray | bytes, seen: int) -> None:
         """Refuse what is too long before its end is known."""
         limits = self._limits
-        if len(pending) > limits.request_line_bytes and (
+        if _bare_line_end(pending, seen):
+            self._refuse(Reason.BAD_REQUEST)  # row 35: its end would never come
+        elif len(pending) > limits.request_line_bytes and (
             pending.find(b"\r\n", 0, limits.request_line_bytes + 2) < 0
         ):
             self._refuse(Reason.TARGET_TOO_LONG)
@@ -301,9 +308,9 @@ class HttpConnection(asyncio.Protocol):
         self.deadline = self._clock.now + self._limits.header_seconds
         if len(data) > self._limits.header_block_bytes:
             first = data[: self._limits.header_block_bytes + 1]
-            self._check_partial(first)
+            self._check_partial(first, 0)
         else:
-            self._check_partial(data)
+            self._check_partial(data, 0)
 
     def _keep(self, data: bytes) -> None:
         """Keep what was pipelined, and read no more while that is enough."""
@@ -354,22 +361,33 @@ class HttpConnection(asyncio.Protocol):
             rest = self._begin_body(exchange, rest)
             if self._exchange is not exchange:
                 return rest
+        if self._server_name and exchange.host != self._server_name and not self._covers(exchange):
+            self.fail(ProxyError(Reason.MISDIRECTED, side=Side.DOWNSTREAM))  # row 104
+            return rest
         self._forward(exchange)
         if self._exchange is exchange:
             self._settle(exchange)
         return rest
 
+    def _covers(self, exchange: Exchange) -> bool:
+        """Tell whether this connection's certificate is the one that serves the host too."""
+        transport = self._transport
+        return isinstance(transport, TlsServerProtocol) and transport.covers(exchange.host)
+
     def _settle(self, exchange: Exchange) -> None:
         """Set the time an exchange has, once its route is known."""
         route = exchange.route
-        if route is not None and self._state == _WAIT:
-            self.deadline = self._clock.now + route.request_seconds
-            if route.request_seconds < LOOK_SECONDS:
-                self._clock.hasten(self)
-        elif self._state == _BODY:
+        assert route is not None
+        seconds = route.request_seconds
+        self.deadline = self._ends_at = self._clock.now + seconds
+        if self._state == _BODY:
             self._set_deadline()
             if not self._body_wanted:
                 self._pause_reading()
+        if self._write_paused:
+            self.deadline = self._clock.now + self._limits.send_seconds
+        elif seconds < LOOK_SECONDS:
+            self._clock.hasten(self)
 
     def _begin_body(self, exchange: Exchange, rest: bytes) -> bytes:
         """Take what has come of a body; return what is behind it."""
@@ -441,7 +459,7 @@ class HttpConnection(asyncio.Protocol):
         if exchange.upstream is not None:
             exchange.upstream.end_body()
         if self._exchange is exchange:
-            self._settle(exchange)
+            self.deadline = self._ends_at
 
     # Called by the proxy and the upstream side, as ResponseSink.
 
@@ -717,26 +735,21 @@ class HttpConnection(asyncio.Protocol):
 
     def _set_deadline(self) -> None:
         """Set the next time at which something may be too late."""
-        now, limits, exchange = self._clock.now, self._limits, self._exchange
+        now, limits = self._clock.now, self._limits
         if self._state == _HEAD:
             self.deadline = now + (
                 limits.header_seconds if self._pending else limits.keep_alive_seconds
             )
         elif self._state == _TUNNEL:
             self.deadline = now + limits.tunnel_idle_seconds
-        elif exchange is not None and exchange.route is not None:
-            # In the coarse clock's time; a little late is allowed.
-            self.deadline = now + max(
-                0.0, exchange.route.request_seconds - (monotonic() - exchange.started)
-            )
-            if self._state == _BODY:
-                self.deadline = min(self.deadline, now + limits.body_grace_seconds)
         elif self._state == _BODY:
-            self.deadline = now + limits.body_grace_seconds
+            self.deadline = min(self._ends_at, now + limits.body_grace_seconds)
+        else:
+            self.deadline = self._ends_at
 
     def _body_is_late(self, now: float) -> bool:
         """Tell whether the client sends its body too slowly, or the whole takes too long."""
-        if self._request_is_late(now):
+        if now >= self._ends_at:
             return True
         if self._reading_paused:
             return False
@@ -747,18 +760,13 @@ class HttpConnection(asyncio.Protocol):
             and self._rate_bytes < limits.body_bytes_per_second * seconds
         )
 
-    def _request_is_late(self, now: float) -> bool:
-        exchange = self._exchange
-        return (
-            exchange is not None
-            and exchange.route is not None
-            and now - exchange.started >= exchange.route.request_seconds
-        )
-
     def _expect_progress(self, now: float) -> None:
         """Cut off a client that takes nothing of its answer."""
         assert self._transport is not None
         unsent = self._transport.get_write_buffer_size()
+        if self._exchange is not None and now >= self._ends_at:
+            self._end_exchange(Reason.REQUEST_TIMEOUT)
+            return
         if unsent >= self._unsent:
             if self._exchange is not None:
                 self._exchange.reason = Reason.SEND_TIMEOUT.value
@@ -766,6 +774,9 @@ class HttpConnection(asyncio.Protocol):
             return
         self._unsent = unsent
         self.deadline = now + self._limits.send_seconds
+
+
+_bare_line_end = re.compile(rb"(?<!\r)\n").search
 
 
 def _dropped(data: bytes | bytearray | memoryview) -> None:

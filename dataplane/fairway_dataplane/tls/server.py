@@ -61,6 +61,11 @@ class TlsServerProtocol(TlsLayer):
         self.server_name = b""
         self.certificate = FALLBACK
 
+    def covers(self, host: bytes) -> bool:
+        """Tell whether a normalised host would be answered with this connection's certificate."""
+        chosen = self._contexts.current.choose(host)
+        return chosen is not None and chosen.certificate == self.certificate
+
     def _begin(self, data: bytes) -> None:
         data = bytes(self._held) + data if self._held else data
         hello = read_hello(data)

@@ -117,12 +117,7 @@ def _read_seldom(status: int, pieces: list[bytes], exchange: Exchange, *, modern
             exchange.response_fields += b"\r\ncontent-length: %d" % length
     elif codings:
         if codings[0] != b"chunked":
-            # Row 80: its end is the end of the connection, unless it ends in chunks that
-            # hold what we could not describe to the client.
-            if codings[0].rpartition(b",")[2].strip(b" \t") == b"chunked":
-                return Answer.REFUSED
-            exchange.response_length = UNTIL_CLOSE
-            return Answer.LAST
+            return Answer.REFUSED  # row 80
         exchange.response_length = CHUNKED
     elif lengths:
         exchange.response_length = length

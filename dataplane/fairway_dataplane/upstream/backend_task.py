@@ -33,7 +33,7 @@ class BackendTask(asyncio.Protocol):
     """Speak HTTP/1.1 to one endpoint, one exchange at a time."""
 
     __slots__ = (
-        "_clock", "_decoder", "_endpoint", "_exchange", "_held", "_idle_seconds", "_interims",
+        "_answer_seconds", "_clock", "_decoder", "_endpoint", "_exchange", "_held", "_idle_seconds", "_interims",
         "_last", "_left", "_limits", "_made", "_paused", "_state", "_transport", "_write",
         "deadline", "reused", "slot",
     )  # fmt: skip
@@ -55,6 +55,7 @@ class BackendTask(asyncio.Protocol):
         self._last = False
         self._paused = False
         self._interims = 0
+        self._answer_seconds = NEVER
         self._idle_seconds = NEVER
         self.deadline = NEVER
         self.reused = False
@@ -81,6 +82,7 @@ class BackendTask(asyncio.Protocol):
         self._state = _HEAD
         self._last = False
         self._idle_seconds = idle_seconds
+        self._answer_seconds = answer_seconds
         self.deadline = deadline = self._clock.now + answer_seconds
         if answer_seconds < LOOK_SECONDS:
             self._clock.hasten(self)
@@ -136,7 +138,7 @@ class BackendTask(asyncio.Protocol):
             self._transport.writelines(chunk([data]))
         if self._state == _HEAD:
             # The time to answer begins when the request is sent.
-            self.deadline = self._clock.now + self._limits.backend_request_seconds
+            self.deadline = self._clock.now + self._answer_seconds
 
     def end_body(self) -> None:
         """Send the end of the body; of a tunnel, the end of the client's side."""
@@ -255,8 +257,11 @@ class BackendTask(asyncio.Protocol):
         if self._exchange is None:
             self._retire()
         elif self._paused:
-            # The client is slow, and has a limit of its own.
+            # The client reads slowly, and has a limit of its own for that.
             self.deadline = now + self._idle_seconds
+        elif self._state == _HEAD and not self._exchange.request_complete:
+            # The client sends slowly, as above.
+            self.deadline = now + self._answer_seconds
         else:
             self._fail(Reason.UPSTREAM_TIMEOUT)
 
