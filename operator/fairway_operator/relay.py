@@ -94,8 +94,9 @@ class Relay:
         self._changed = asyncio.Event()
 
     def use(self, credentials: Credentials) -> None:
-        """Show these from the next call on."""
+        """Show these from now on, in a new call."""
         self._credentials = credentials
+        self._changed.set()
 
     def add(self, receipt: Receipt) -> None:
         """Pass this on, if there is anybody to pass it to."""

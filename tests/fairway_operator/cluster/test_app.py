@@ -325,6 +325,7 @@ async def test_two_replicas_agree_and_one_writes_for_both(
                 lambda: one.hosts() == two.hosts() == {"shop.example", "route.example"}
             )
             assert one.snapshot.root == two.snapshot.root
+            await eventually(lambda: len(first._reconciler.receipts.data_planes) == 2)
 
             shop.put(
                 Kind.ROUTE,
