@@ -27,9 +27,11 @@ LABEL org.opencontainers.image.title="Fairway" \
       org.opencontainers.image.description="A Kubernetes ingress controller" \
       org.opencontainers.image.licenses="Apache-2.0"
 COPY --from=wheels /opt/fairway /opt/fairway
-# Nothing is written to the root file system, so it can be read-only.
+# Nothing is written to the root file system, so it can be read-only. USER, because the
+# numeric user has no name that getpass could find.
 ENV PATH=/opt/fairway/bin:$PATH \
     HOME=/tmp \
+    USER=fairway \
     PYTHONUNBUFFERED=1 \
     PYTHONDONTWRITEBYTECODE=1
 USER 65532:65532

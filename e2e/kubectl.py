@@ -117,10 +117,13 @@ class Release:
 
     async def install(self, *more: str) -> None:
         """Install or upgrade, and wait until all pods are ready."""
+        # Not by ``--wait``: without a cloud the Service never gets its load balancer.
         await self._helm(
-            *("upgrade", "--install", self.name, str(CHART), "--wait", "--timeout=120s"),
+            *("upgrade", "--install", self.name, str(CHART)),
             *(f"--set={value}" for value in (*self.values, *more)),
         )
+        selector = f"--selector=app.kubernetes.io/instance={self.name}"
+        await self.namespace.kubectl("rollout", "status", "deployment", selector, "--timeout=120s")
 
     async def test(self) -> str:
         """Run ``helm test``."""
