@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from base64 import b64encode
-from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from cryptography import x509
@@ -15,14 +14,18 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from cryptography.x509.oid import NameOID
 
 from fairway_operator.compiler import Compilation, Compiler, CompilerSettings
-from fairway_operator.findings import Finding
 from fairway_operator.refs import Kind, ObjectRef
 from fairway_operator.resources import decode
 from fairway_operator.world import EMPTY, World
 from fairway_snapshot.filters import DirectResponse, HttpsRedirect, Redirect
 from fairway_snapshot.matcher import build_host_matcher, host_candidates
-from fairway_snapshot.model import Route
 from fairway_snapshot.target import normalize_host, normalize_path
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from fairway_operator.findings import Finding
+    from fairway_snapshot.model import Route
 
 Body = dict[str, Any]
 
@@ -65,7 +68,7 @@ class Objects:
         generation: int = 1,
         **spec: Any,
     ) -> Body:
-        """Each path is ``host ^/path service:port`` (^ Prefix, = Exact, ~ either), host may be -."""
+        """A path is ``host ^/path service:port``: ^ Prefix, = Exact, ~ neither; - is no host."""
         rules: dict[str, list[Body]] = {}
         for text in paths:
             host, _, rest = text.partition(" ")
@@ -160,7 +163,7 @@ class Objects:
 
     def secret(self, name: str, *hosts: str, **more: Any) -> Body:
         """A certificate for ``hosts``, with its key."""
-        chain, key = make_certificate(*hosts)
+        chain, key = self.certificate(*hosts)
         data = {"tls.crt": b64encode(chain).decode(), "tls.key": b64encode(key).decode()}
         return {
             "kind": "Secret",
@@ -168,6 +171,28 @@ class Objects:
             "metadata": self.metadata(name),
             "data": data | more,
         }
+
+    def certificate(self, *hosts: str) -> tuple[bytes, bytes]:
+        key = ec.generate_private_key(ec.SECP256R1())
+        name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, hosts[0] if hosts else "none")])
+        start = datetime(2026, 1, 1, tzinfo=UTC)
+        builder = (
+            x509.CertificateBuilder()
+            .subject_name(name)
+            .issuer_name(name)
+            .public_key(key.public_key())
+            .serial_number(x509.random_serial_number())
+            .not_valid_before(start)
+            .not_valid_after(start + timedelta(days=3650))
+            .add_extension(
+                x509.SubjectAlternativeName([x509.DNSName(host) for host in hosts]), critical=False
+            )
+        )
+        certificate = builder.sign(key, hashes.SHA256())
+        return (
+            certificate.public_bytes(Encoding.PEM),
+            key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()),
+        )
 
     def grant(self, namespace: str, source: str, **to: str) -> Body:
         return {
@@ -178,29 +203,6 @@ class Objects:
                 "to": [{"group": "", "kind": "Service", **to}],
             },
         }
-
-
-def make_certificate(*hosts: str) -> tuple[bytes, bytes]:
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, hosts[0] if hosts else "none")])
-    start = datetime(2026, 1, 1, tzinfo=UTC)
-    builder = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(start)
-        .not_valid_after(start + timedelta(days=3650))
-        .add_extension(
-            x509.SubjectAlternativeName([x509.DNSName(host) for host in hosts]), critical=False
-        )
-    )
-    certificate = builder.sign(key, hashes.SHA256())
-    return (
-        certificate.public_bytes(Encoding.PEM),
-        key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()),
-    )
 
 
 class Seen:

@@ -1,0 +1,327 @@
+"""TLS sections and Secrets (T) of the catalogue."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from fairway_operator.refs import Kind, ObjectRef
+
+if TYPE_CHECKING:
+    from tests.fairway_operator.compiler.conftest import Compile, Objects
+
+
+def tls(secret: str | None, *hosts: str) -> dict[str, Any]:
+    section: dict[str, Any] = {"hosts": list(hosts)} if hosts else {}
+    return section if secret is None else section | {"secretName": secret}
+
+
+def test_t1_a_listed_host_gets_its_secret_and_is_redirected(
+    compiled: Compile, objects: Objects
+) -> None:
+    seen = compiled(
+        objects.ingress("i", "x.com ^/ a:80", tls=[tls("cert", "x.com")]),
+        objects.web("a"),
+        objects.secret("cert", "x.com"),
+    )
+
+    assert seen.certificate("x.com") == "shop/cert"
+    assert seen.ask("x.com/") == "308"
+    assert seen.ask("x.com/", tls=True) == "shop/a:80"
+    assert seen.findings() == ()
+
+
+def test_t2_a_host_that_is_not_listed_is_served_if_a_certificate_is_for_it(
+    compiled: Compile, objects: Objects
+) -> None:
+    seen = compiled(
+        objects.ingress(
+            "i", "x.com ^/ a:80", "y.com ^/ a:80", "z.com ^/ a:80", tls=[tls("cert", "x.com")]
+        ),
+        objects.web("a"),
+        objects.secret("cert", "x.com", "y.com"),
+    )
+
+    assert seen.certificate("y.com") == "shop/cert"
+    assert seen.ask("y.com/") == "308"
+    assert seen.certificate("z.com") is None
+    assert seen.ask("z.com/") == "shop/a:80"
+
+
+@pytest.mark.parametrize("hosts", [(), ("x.com",)])
+def test_t3_tls_without_a_secret_redirects_with_the_default_certificate(
+    compiled: Compile, objects: Objects, hosts: tuple[str, ...]
+) -> None:
+    seen = compiled(
+        objects.ingress("i", "x.com ^/ a:80", tls=[tls(None, *hosts)]), objects.web("a")
+    )
+
+    assert seen.ask("x.com/") == "308"
+    assert seen.certificate("x.com") is None
+    assert seen.findings() == ()
+
+
+def broken_secrets(objects: Objects) -> dict[str, dict[str, Any]]:
+    good, other = objects.secret("cert", "x.com"), objects.secret("cert", "x.com")
+    mixed = {**good, "data": {**good["data"], "tls.key": other["data"]["tls.key"]}}
+    return {
+        "mismatched": mixed,
+        "no key": {**good, "data": {"tls.crt": good["data"]["tls.crt"]}},
+        "no certificate": {**good, "data": {"tls.key": good["data"]["tls.key"]}},
+        "not base64": {**good, "data": {**good["data"], "tls.crt": "%%%"}},
+        "not PEM": {**good, "data": {**good["data"], "tls.crt": "aGVsbG8="}},
+        "key not PEM": {**good, "data": {**good["data"], "tls.key": "aGVsbG8="}},
+        "another type": {**good, "type": "Opaque"},
+        "data is a list": {**good, "data": ["tls.crt"]},
+    }
+
+
+@pytest.mark.parametrize(
+    "flaw",
+    [
+        "mismatched",
+        "no key",
+        "no certificate",
+        "not base64",
+        "not PEM",
+        "key not PEM",
+        "another type",
+        "data is a list",
+    ],
+)
+def test_t4_a_bad_secret_leaves_the_default_certificate_and_other_hosts_alone(
+    compiled: Compile, objects: Objects, flaw: str
+) -> None:
+    secret = broken_secrets(objects)[flaw]
+    steps = compiled.steps()
+
+    seen = steps.put(
+        objects.ingress("i", "x.com ^/ a:80", tls=[tls("cert", "x.com")]),
+        objects.ingress("j", "y.com ^/ a:80", tls=[tls("other", "y.com")]),
+        objects.web("a"),
+        objects.secret("other", "y.com"),
+        secret,
+    )
+
+    assert seen.reasons("i") == ["InvalidCertificate"]
+    assert seen.certificate("x.com") is None
+    assert seen.certificate("y.com") == "shop/other"
+    assert seen.ask("x.com/", tls=True) == "shop/a:80"
+    content = next(iter(secret["data"].values()))[:20] if isinstance(secret["data"], dict) else "["
+    assert all(content not in each.message for each in seen.findings("i")) or flaw == "not base64"
+    mended = steps.put(objects.secret("cert", "x.com"))
+    assert mended.certificate("x.com") == "shop/cert"
+    assert mended.findings("i") == ()
+
+
+def test_t4_a_missing_secret_is_picked_up_when_it_appears_and_dropped_when_it_goes(
+    compiled: Compile, objects: Objects
+) -> None:
+    steps = compiled.steps()
+    seen = steps.put(
+        objects.ingress("i", "x.com ^/ a:80", tls=[tls("cert", "x.com")]), objects.web("a")
+    )
+    assert seen.reasons("i") == ["UnknownSecret"]
+    assert seen.ask("x.com/") == "308"
+
+    assert steps.put(objects.secret("cert", "x.com")).certificate("x.com") == "shop/cert"
+
+    gone = steps.remove(Kind.SECRET, "cert")
+    assert gone.certificate("x.com") is None
+    assert len(gone.snapshot.certificates) == 0
+
+
+def test_t5_the_oldest_of_two_secrets_for_one_host_wins_until_it_goes(
+    compiled: Compile, objects: Objects
+) -> None:
+    steps = compiled.steps()
+    seen = steps.put(
+        objects.ingress("young", "x.com ^/a a:80", tls=[tls("mine", "x.com")], age=1),
+        objects.ingress("old", "x.com ^/b a:80", tls=[tls("theirs", "x.com")], age=2),
+        objects.web("a"),
+        objects.secret("mine", "x.com"),
+        objects.secret("theirs", "x.com"),
+    )
+
+    assert seen.certificate("x.com") == "shop/theirs"
+    assert list(seen.snapshot.certificates) == ["shop/theirs"]
+    assert seen.reasons("young") == ["Conflict"]
+    after = steps.remove(Kind.INGRESS, "old")
+    assert after.certificate("x.com") == "shop/mine"
+    assert after.reasons("young") == []
+
+
+def test_t5_an_older_object_without_a_usable_secret_does_not_keep_others_from_theirs(
+    compiled: Compile, objects: Objects
+) -> None:
+    seen = compiled(
+        objects.ingress("old", "x.com ^/b a:80", tls=[tls("missing", "x.com")], age=2),
+        objects.ingress("young", "x.com ^/a a:80", tls=[tls("mine", "x.com")], age=1),
+        objects.web("a"),
+        objects.secret("mine", "x.com"),
+    )
+
+    assert seen.certificate("x.com") == "shop/mine"
+    assert seen.reasons("young") == []
+
+
+def test_t6_an_exact_name_goes_before_a_wildcard(compiled: Compile, objects: Objects) -> None:
+    seen = compiled(
+        objects.ingress("wild", "*.x.com ^/ a:80", tls=[tls("wild", "*.x.com")], age=9),
+        objects.ingress("exact", "a.x.com ^/ a:80", tls=[tls("exact", "a.x.com")], age=1),
+        objects.web("a"),
+        objects.secret("wild", "*.x.com"),
+        objects.secret("exact", "a.x.com"),
+    )
+
+    assert seen.certificate("a.x.com") == "shop/exact"
+    assert seen.certificate("b.x.com") == "shop/wild"
+    assert seen.findings() == ()
+
+
+def test_t7_a_rotated_secret_changes_its_certificate_alone(
+    compiled: Compile, objects: Objects
+) -> None:
+    steps = compiled.steps()
+    before = steps.put(
+        objects.ingress("i", "x.com ^/ a:80", tls=[tls("cert", "x.com")]),
+        objects.web("a"),
+        objects.secret("cert", "x.com"),
+    ).snapshot
+
+    after = steps.put(objects.secret("cert", "x.com")).snapshot
+
+    (old,) = before.certificates.values()
+    (new,) = after.certificates.values()
+    assert old != new
+    assert after.hosts["x.com"] is before.hosts["x.com"]
+
+
+def test_t8_the_default_certificate_is_that_of_the_settings(
+    compiled: Compile, objects: Objects
+) -> None:
+    world = [
+        objects.ingress("all", "- ^/ a:80", tls=[tls("mine")]),
+        objects.web("a"),
+        objects.secret("mine", "x.com"),
+        objects.secret("fairway/default", "any.example"),
+    ]
+    ref = ObjectRef(Kind.SECRET, "fairway", "default")
+
+    assert compiled(*world).certificate("unknown.example") == "shop/mine"
+    assert compiled(*world, default_certificate=ref).certificate("unknown.example") == (
+        "fairway/default"
+    )
+
+
+def test_t8_the_default_certificate_comes_and_goes(compiled: Compile, objects: Objects) -> None:
+    steps = compiled.steps(default_certificate=ObjectRef(Kind.SECRET, "fairway", "default"))
+
+    assert steps.put(objects.web("a")).certificate("x.com") is None
+    there = steps.put(objects.secret("fairway/default", "x.com"))
+    assert there.certificate("x.com") == "fairway/default"
+    assert list(there.snapshot.certificates) == ["fairway/default"]
+    gone = steps.remove(Kind.SECRET, "fairway/default")
+    assert gone.certificate("x.com") is None
+    assert len(gone.snapshot.certificates) == 0
+
+
+def test_t9_a_secret_of_another_namespace_is_never_used(
+    compiled: Compile, objects: Objects
+) -> None:
+    seen = compiled(
+        objects.ingress("i", "x.com ^/ a:80", tls=[tls("cert", "x.com")]),
+        objects.web("a"),
+        objects.secret("other/cert", "x.com"),
+    )
+
+    assert seen.certificate("x.com") is None
+    assert seen.reasons("i") == ["UnknownSecret"]
+
+
+def test_t10_the_leaf_is_put_first(compiled: Compile, objects: Objects) -> None:
+    leaf, key = objects.certificate("x.com")
+    other, _ = objects.certificate("ca.example")
+    plain = {"tls.crt": (other + leaf).decode(), "tls.key": key.decode()}
+    secret = {**objects.secret("cert", "x.com"), "stringData": plain}
+
+    seen = compiled(
+        objects.ingress("i", "x.com ^/ a:80", tls=[tls("cert", "x.com")]), objects.web("a"), secret
+    )
+
+    (certificate,) = seen.snapshot.certificates.values()
+    assert certificate.chain.startswith(leaf.strip())
+    assert [each.severity for each in seen.findings("i")] == ["warning"]
+
+
+def test_t11_a_solver_without_tls_stays_reachable_over_plain_http(
+    compiled: Compile, objects: Objects
+) -> None:
+    token = "/.well-known/acme-challenge/abc"
+    seen = compiled(
+        objects.ingress("site", "x.com ^/ a:80", tls=[tls("cert", "x.com")], age=9),
+        objects.ingress("solver", f"x.com ={token} solver:80", age=1),
+        objects.web("a"),
+        objects.web("solver"),
+        objects.secret("cert", "x.com"),
+    )
+
+    assert seen.ask(f"x.com{token}") == "shop/solver:80"
+    assert seen.ask("x.com/") == "308"
+
+
+def test_t13_hosts_that_share_a_secret_share_a_certificate(
+    compiled: Compile, objects: Objects
+) -> None:
+    hosts = [f"h{at}.x.com" for at in range(9)]
+    seen = compiled(
+        objects.ingress("i", *(f"{host} ^/ a:80" for host in hosts), tls=[tls("cert", *hosts)]),
+        objects.web("a"),
+        objects.secret("cert", "*.x.com"),
+    )
+
+    assert {seen.certificate(host) for host in hosts} == {"shop/cert"}
+    assert len(seen.snapshot.certificates) == 1
+    assert seen.findings() == ()
+
+
+def test_a_certificate_that_is_not_for_its_host_is_served_with_a_warning(
+    compiled: Compile, objects: Objects
+) -> None:
+    seen = compiled(
+        objects.ingress("i", "x.com ^/ a:80", tls=[tls("cert", "x.com")]),
+        objects.web("a"),
+        objects.secret("cert", "y.com"),
+    )
+
+    assert seen.certificate("x.com") == "shop/cert"
+    assert seen.reasons("i") == ["HostNotCovered"]
+
+
+@pytest.mark.parametrize(
+    ("annotation", "setting", "answer"),
+    [("false", True, "shop/a:80"), ("true", False, "308"), (None, False, "shop/a:80")],
+)
+def test_the_redirect_can_be_switched(
+    compiled: Compile, objects: Objects, annotation: str | None, answer: str, *, setting: bool
+) -> None:
+    annotations = {} if annotation is None else {"fairway.dev/ssl-redirect": annotation}
+
+    seen = compiled(
+        objects.ingress("i", "x.com ^/ a:80", tls=[tls(None)], annotations=annotations),
+        objects.web("a"),
+        ssl_redirect=setting,
+    )
+
+    assert seen.ask("x.com/") == answer
+
+
+def test_no_key_is_shown_by_any_repr(compiled: Compile, objects: Objects) -> None:
+    secret = objects.secret("cert", "x.com")
+    seen = compiled(
+        objects.ingress("i", "x.com ^/ a:80", tls=[tls("cert", "x.com")]), objects.web("a"), secret
+    )
+
+    shown = repr(seen.compilation) + repr(list(seen.snapshot.certificates.values()))
+    assert "PRIVATE KEY" not in shown
