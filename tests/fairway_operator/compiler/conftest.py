@@ -19,13 +19,14 @@ from fairway_operator.resources import decode
 from fairway_operator.world import EMPTY, World
 from fairway_snapshot.filters import DirectResponse, HttpsRedirect, Redirect
 from fairway_snapshot.matcher import build_host_matcher, host_candidates
+from fairway_snapshot.model import HostPattern
 from fairway_snapshot.target import normalize_host, normalize_path
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from fairway_operator.findings import Finding
-    from fairway_snapshot.model import Route
+    from fairway_snapshot.model import Route, VirtualHost
 
 Body = dict[str, Any]
 
@@ -251,6 +252,9 @@ class Seen:
         first = route.backends[0].backend
         backend = self.snapshot.backends.get(first)
         return first if backend is not None and backend.endpoints else "503"
+
+    def virtual_host(self, host: str) -> VirtualHost:
+        return self.snapshot.hosts[HostPattern(host)]
 
     def endpoints(self, backend: str) -> list[str]:
         for key, found in self.snapshot.backends.items():

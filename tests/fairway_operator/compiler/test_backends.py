@@ -261,12 +261,12 @@ def test_s11_a_resource_backend_answers_503_on_its_path_only(
 
 def test_endpoints_touch_no_route(compiled: Compile, objects: Objects) -> None:
     steps = compiled.steps()
-    before = steps.put(objects.ingress("i", "x.com ^/ a:80"), objects.web("a")).snapshot
+    before = steps.put(objects.ingress("i", "x.com ^/ a:80"), objects.web("a"))
 
     after = steps.put(objects.slice("a", "10.0.0.7"))
 
     assert after.endpoints("shop/a:80") == ["10.0.0.7:8080"]
-    assert after.snapshot.hosts["x.com"] is before.hosts["x.com"]
+    assert after.virtual_host("x.com") is before.virtual_host("x.com")
     assert after.compilation.touched == frozenset()
 
 

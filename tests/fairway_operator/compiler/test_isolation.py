@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from fairway_operator.compiler import compiler, single
+from fairway_operator.compiler.ingress import compile_ingress
 from fairway_operator.refs import Kind, ObjectRef
 
 if TYPE_CHECKING:
@@ -146,12 +147,11 @@ def test_last_good_can_be_switched_off(compiled: Compile, objects: Objects) -> N
 def test_a_bug_harms_the_object_that_brings_it_out(
     compiled: Compile, objects: Objects, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = single.compile_ingress
 
     def buggy(ingress: Any, lookup: Any) -> Any:
         if ingress.ref.name == "bad":
             raise ZeroDivisionError
-        return real(ingress, lookup)
+        return compile_ingress(ingress, lookup)
 
     monkeypatch.setattr(single, "compile_ingress", buggy)
 

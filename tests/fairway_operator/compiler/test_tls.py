@@ -188,20 +188,20 @@ def test_t7_a_rotated_secret_changes_its_certificate_alone(
         objects.ingress("i", "x.com ^/ a:80", tls=[tls("cert", "x.com")]),
         objects.web("a"),
         objects.secret("cert", "x.com"),
-    ).snapshot
+    )
 
-    after = steps.put(objects.secret("cert", "x.com")).snapshot
+    after = steps.put(objects.secret("cert", "x.com"))
 
-    (old,) = before.certificates.values()
-    (new,) = after.certificates.values()
+    (old,) = before.snapshot.certificates.values()
+    (new,) = after.snapshot.certificates.values()
     assert old != new
-    assert after.hosts["x.com"] is before.hosts["x.com"]
+    assert after.virtual_host("x.com") is before.virtual_host("x.com")
 
 
 def test_t8_the_default_certificate_is_that_of_the_settings(
     compiled: Compile, objects: Objects
 ) -> None:
-    world = [
+    world: list[dict[str, Any] | list[dict[str, Any]]] = [
         objects.ingress("all", "- ^/ a:80", tls=[tls("mine")]),
         objects.web("a"),
         objects.secret("mine", "x.com"),
