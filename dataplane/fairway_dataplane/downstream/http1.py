@@ -134,14 +134,13 @@ class HttpConnection(asyncio.Protocol):
             self._crash(bug)
 
     def eof_received(self) -> bool:
-        """Let a client that has sent its whole request have its answer; end anything else."""
-        exchange = self._exchange
-        if self._state == _TUNNEL:
-            return cast(Tunnel, self._tunnel).end_client()
-        if exchange is None or not exchange.request_complete:
-            return False
-        exchange.keep_alive = exchange.accepts_verbatim = False
-        return True
+        """
+        Let the transport close, but for a tunnel, whose other side may go on.
+
+        A client that has only ended its own side cannot be told from one that
+        is gone, and the work of a backend for nobody is the greater harm.
+        """
+        return self._tunnel is not None and self._tunnel.end_client()
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncio's signature
         """Give up what is in flight, and let go of everything."""
@@ -227,8 +226,10 @@ class HttpConnection(asyncio.Protocol):
     def describe(self) -> dict[str, object]:
         """Return a line for the debug page."""
         exchange = self._exchange
+        peer = self._transport.get_extra_info("peername") if self._transport else None
         return {
             "client": self._address,
+            "client_port": peer[1] if isinstance(peer, tuple) else 0,
             "state": ("head", "body", "wait", "queued", "tunnel", "linger", "closed")[self._state],
             "requests": self._requests,
             "age_seconds": round(self._clock.now - self._born, 1),
@@ -559,6 +560,8 @@ class HttpConnection(asyncio.Protocol):
             return
         if self._state == _TUNNEL:
             if not cast(Tunnel, self._tunnel).end_server():
+                if exchange.upstream is not None:
+                    exchange.upstream.abort()
                 self._over(exchange)
                 self._close()
             return

@@ -1,0 +1,431 @@
+"""Connections to backends: what is reused, what is tried again, what is given up."""
+
+import asyncio
+import socket
+from typing import TYPE_CHECKING
+
+import pytest
+
+from fairway_dataplane.clock import Clock
+from fairway_dataplane.exchange import Exchange
+from fairway_dataplane.upstream.balancer import Split, build_balancer
+from fairway_dataplane.upstream.health import Endpoint
+from fairway_snapshot.model import Balance, Retry, Timeouts
+
+if TYPE_CHECKING:
+    from tests.fairway_dataplane.request_path.conftest import Link, Stage, StageMaker
+
+GET = b"GET /x HTTP/1.1\r\nHost: a.example\r\n\r\n"
+POST = b"POST /x HTTP/1.1\r\nHost: a.example\r\nContent-Length: 5\r\n\r\nhello"
+OK = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok"
+BACKEND = "shop/web:80"
+
+
+async def test_requests_share_one_connection(stage: "Stage") -> None:
+    client = await stage.connect()
+    for _ in range(3):
+        client.send(GET)
+        assert (await client.response()).status == 200
+
+    assert len(stage.upstream.links) == 1
+    assert stage.tally.backends[BACKEND].connects == 1
+    assert stage.tally.backends[BACKEND].reuses == 2
+
+
+@pytest.mark.parametrize(
+    ("answer", "reused"),
+    [
+        pytest.param(OK, True, id="a whole answer"),
+        pytest.param(OK + b"x", False, id="bytes behind the answer"),
+        pytest.param(
+            b"HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: 2\r\n\r\nok",
+            False,
+            id="the backend wants to close",
+        ),
+        pytest.param(
+            b"HTTP/1.0 200 OK\r\ncontent-length: 2\r\n\r\nok", False, id="HTTP/1.0 closes"
+        ),
+        pytest.param(
+            b"HTTP/1.0 200 OK\r\nconnection: keep-alive\r\ncontent-length: 2\r\n\r\nok",
+            True,
+            id="HTTP/1.0 that is kept",
+        ),
+        pytest.param(
+            b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n2;x=1\r\nok\r\n0\r\nt: 1\r\n\r\n",
+            True,
+            id="chunks with an extension and a trailer",
+        ),
+    ],
+)
+async def test_a_connection_is_reused_only_when_both_sides_agree_where_the_answer_ended(
+    make_stage: "StageMaker", answer: bytes, reused: bool
+) -> None:
+    async def script(link: "Link") -> None:
+        while True:
+            await link.request()
+            link.writer.write(answer)
+
+    stage = await make_stage(script)
+    for _ in range(2):
+        response = await stage.ask(GET)
+        assert (response.status, response.body) == (200, b"ok")
+
+    assert len(stage.upstream.links) == (1 if reused else 2)
+
+
+async def test_bytes_on_an_idle_connection_close_it(make_stage: "StageMaker") -> None:
+    async def script(link: "Link") -> None:
+        await link.request()
+        link.writer.write(OK)
+        await link.writer.drain()
+        await asyncio.sleep(0.01)
+        link.writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 6\r\n\r\npoison")
+        await link.wait_closed()
+
+    stage = await make_stage(script)
+    assert (await stage.ask(GET)).body == b"ok"
+    link = await stage.upstream.link()
+    async with asyncio.timeout(5):
+        await link.closed.wait()
+    assert (await stage.ask(GET)).body == b"ok"
+    assert len(stage.upstream.links) == 2
+
+
+async def test_an_idle_connection_ends_in_time(stage: "Stage") -> None:
+    await stage.ask(GET)
+    link = await stage.upstream.link()
+    stage.advance(stage.limits.idle_endpoint_seconds + 1.1)
+    async with asyncio.timeout(5):
+        await link.closed.wait()
+
+
+class Restarting:
+    """A backend that closes each kept connection instead of answering on it."""
+
+    async def __call__(self, link: "Link") -> None:
+        await link.request()
+        link.writer.write(OK)
+        await link.writer.drain()
+        await link.request()
+        link.writer.transport.abort()
+
+
+async def test_a_stale_connection_does_not_fail_an_idempotent_request(
+    make_stage: "StageMaker",
+) -> None:
+    stage = await make_stage(Restarting())
+    assert (await stage.ask(GET)).status == 200
+    assert (await stage.ask(GET)).status == 200
+    assert stage.tally.backends[BACKEND].retries == 1
+
+
+async def test_a_request_that_may_have_been_acted_on_is_not_sent_twice(
+    make_stage: "StageMaker",
+) -> None:
+    stage = await make_stage(Restarting())
+    assert (await stage.ask(POST)).status == 200
+    response = await stage.ask(POST)
+    assert (response.status, response.reason) == (502, "upstream-reset")
+    assert len(stage.upstream.requests) == 2
+
+
+async def test_an_idempotent_body_that_is_at_hand_is_sent_again(make_stage: "StageMaker") -> None:
+    stage = await make_stage(Restarting())
+    put = POST.replace(b"POST", b"PUT")
+    for _ in range(2):
+        assert (await stage.ask(put)).status == 200
+    assert [request.partition(b"\r\n\r\n")[2] for request in stage.upstream.requests] == [
+        b"hello"
+    ] * 3
+
+
+async def test_an_answer_that_has_begun_is_never_asked_for_again(make_stage: "StageMaker") -> None:
+    async def script(link: "Link") -> None:
+        await link.request()
+        link.writer.write(b"HTTP/1.1 200 OK\r\ncontent-")
+        await link.writer.drain()
+        link.writer.transport.abort()
+
+    stage = await make_stage(script)
+    assert (await stage.ask(GET)).status == 502
+    assert len(stage.upstream.links) == 1
+
+
+async def test_a_short_body_never_ends_well(make_stage: "StageMaker") -> None:
+    async def script(link: "Link") -> None:
+        await link.request()
+        link.writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\nhalf")
+
+    stage = await make_stage(script)
+    client = await stage.connect()
+    client.send(GET)
+    await client.head()
+    assert await client.rest() in (b"half", b"")
+    await stage.settle(lambda: stage.tally.terminations == {"upstream-reset": 1})
+
+
+async def test_short_chunks_never_get_a_last_one(make_stage: "StageMaker") -> None:
+    async def script(link: "Link") -> None:
+        await link.request()
+        link.writer.write(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n4\r\nhalf\r\n")
+
+    stage = await make_stage(script)
+    client = await stage.connect()
+    client.send(GET)
+    await client.head()
+    assert b"0\r\n\r\n" not in await client.rest()
+
+
+async def test_a_status_is_tried_again_if_the_route_says_so(make_stage: "StageMaker") -> None:
+    answers = iter([b"HTTP/1.1 503 Busy\r\ncontent-length: 0\r\n\r\n", OK])
+
+    async def script(link: "Link") -> None:
+        await link.request()
+        link.writer.write(next(answers))
+        await link.writer.drain()
+        await link.wait_closed()
+
+    stage = await make_stage(script)
+    serve(stage, retry=Retry(attempts=1, codes=(503,)))
+    assert (await stage.ask(GET)).status == 200
+
+
+async def test_retries_have_a_budget(make_stage: "StageMaker") -> None:
+    async def script(link: "Link") -> None:
+        await link.request()
+        link.writer.write(b"HTTP/1.1 503 Busy\r\ncontent-length: 0\r\n\r\n")
+
+    stage = await make_stage(script)
+    serve(stage, retry=Retry(attempts=3, codes=(503,)))
+    for _ in range(20):
+        assert (await stage.ask(GET)).status == 503
+    assert stage.tally.backends[BACKEND].retries == 10
+
+
+async def test_a_refused_connection_is_an_answer_and_the_next_endpoint_serves(
+    stage: "Stage",
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as closed:
+        nobody = closed.getsockname()[1]
+    serve(stage, ports=(nobody,))
+    response = await stage.ask(POST)
+    assert (response.status, response.reason) == (503, "upstream-connect")
+
+    serve(stage, ports=(nobody, stage.upstream.port))
+    for _ in range(4):
+        assert (await stage.ask(POST)).status == 200
+
+
+async def test_a_black_hole_is_raced_by_another_endpoint(make_stage: "StageMaker") -> None:
+    stage = await make_stage(connect_race_seconds=0.05)
+    # A full backlog: the kernel drops further attempts, as the address of a dead pod does.
+    with socket.socket() as hole:
+        hole.bind(("127.0.0.1", 0))
+        hole.listen(0)
+        port = hole.getsockname()[1]
+        stuffing = [socket.socket() for _ in range(4)]
+        for sock in stuffing:
+            sock.setblocking(False)
+            sock.connect_ex(("127.0.0.1", port))
+        serve(stage, ports=(port, stage.upstream.port))
+        for _ in range(4):
+            async with asyncio.timeout(1):
+                assert (await stage.ask(POST)).status == 200
+        for sock in stuffing:
+            sock.close()
+
+
+async def test_no_endpoint_is_an_answer(stage: "Stage") -> None:
+    serve(stage, ports=())
+    response = await stage.ask(GET)
+    assert (response.status, response.reason) == (503, "no-endpoints")
+
+
+async def test_an_endpoint_that_leaves_finishes_what_it_has(make_stage: "StageMaker") -> None:
+    go_on = asyncio.Event()
+
+    async def script(link: "Link") -> None:
+        await link.request()
+        link.writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\nha")
+        await go_on.wait()
+        link.writer.write(b"lf")
+        await link.wait_closed()
+
+    stage = await make_stage(script)
+    client = await stage.connect()
+    client.send(GET)
+    await client.head()
+    serve(stage, ports=())
+    go_on.set()
+    assert await client.reader.readexactly(4) == b"half"
+    # Nothing is kept to an endpoint that is gone.
+    async with asyncio.timeout(5):
+        await (await stage.upstream.link()).closed.wait()
+
+
+async def test_idle_connections_to_an_endpoint_that_leaves_close(stage: "Stage") -> None:
+    await stage.ask(GET)
+    serve(stage, ports=())
+    async with asyncio.timeout(5):
+        await (await stage.upstream.link()).closed.wait()
+
+
+async def test_a_client_that_leaves_ends_the_request_to_the_backend(
+    make_stage: "StageMaker",
+) -> None:
+    async def script(link: "Link") -> None:
+        await link.request()
+        await link.wait_closed()
+
+    stage = await make_stage(script)
+    client = await stage.connect()
+    client.send(GET)
+    link = await stage.upstream.link()
+    client.abort()
+    async with asyncio.timeout(5):
+        await link.closed.wait()
+    await stage.settle(lambda: stage.tally.terminations == {"client-closed": 1})
+
+
+async def test_a_backend_that_does_not_answer_is_given_up_in_time(make_stage: "StageMaker") -> None:
+    async def script(link: "Link") -> None:
+        await link.request()
+        await link.wait_closed()
+
+    stage = await make_stage(script)
+    serve(stage, timeouts=Timeouts(backend_request=0.5))
+    client = await stage.connect()
+    client.send(GET)
+    await stage.settle(lambda: bool(stage.upstream.requests))
+    stage.advance(0.4)
+    stage.advance(0.2)
+    response = await client.response()
+    assert (response.status, response.reason) == (504, "upstream-timeout")
+
+
+async def test_a_body_that_stalls_is_cut(make_stage: "StageMaker") -> None:
+    async def script(link: "Link") -> None:
+        await link.request()
+        link.writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\nhalf")
+        await link.wait_closed()
+
+    stage = await make_stage(script)
+    client = await stage.connect()
+    client.send(GET)
+    await client.head()
+    stage.advance(stage.limits.backend_idle_seconds + 1.1)
+    await client.rest()
+    assert stage.tally.terminations == {"upstream-timeout": 1}
+
+
+def serve(stage: "Stage", *, ports: tuple[int, ...] | None = None, **more: object) -> None:
+    from tests.fairway_dataplane.request_path.conftest import BACKEND, route, to  # noqa: PLC0415
+
+    stage.serve(
+        route(**more), **{BACKEND: to(*((stage.upstream.port,) if ports is None else ports))}
+    )
+
+
+# Decisions without sockets.
+
+
+def exchange() -> Exchange:
+    made = Exchange(None)  # type: ignore[arg-type]
+    made.client_address = "192.0.2.1"
+    return made
+
+
+def endpoints(*hosts: str) -> list[Endpoint]:
+    return [Endpoint(host, 80, None, 10) for host in hosts]  # type: ignore[arg-type]
+
+
+def test_a_split_is_exact_over_its_sum_of_weights() -> None:
+    split = Split([("a", 90), ("b", 10), ("never", 0)])
+    chosen = [split.choose() for _ in range(100)]
+    assert (chosen.count("a"), chosen.count("b"), chosen.count("never")) == (90, 10, 0)
+    assert "b" in chosen[:10]
+
+
+@pytest.mark.parametrize("balance", list(Balance))
+def test_every_balancer_avoids_what_failed_and_despairs_last(balance: Balance) -> None:
+    found = endpoints("192.0.2.1", "192.0.2.2", "192.0.2.3")
+    balancer = build_balancer(balance, found)
+    found[0].note_failure(10.0)
+    found[1].note_failure(10.0)
+    assert {balancer.choose(exchange(), 10.1) for _ in range(20)} == {found[2]}
+
+    tried = exchange()
+    tried.tried = (found[2],)
+    assert balancer.choose(tried, 10.1) in found[:2]
+    tried.tried = tuple(found)
+    assert balancer.choose(tried, 10.1) in found
+    assert build_balancer(balance, ()).choose(exchange(), 10.0) is None
+
+
+def test_a_failure_is_remembered_for_longer_each_time() -> None:
+    (endpoint,) = endpoints("192.0.2.1")
+    waits = []
+    for _ in range(10):
+        endpoint.note_failure(100.0)
+        waits.append(endpoint.retry_at - 100.0)
+    assert waits[:3] == [0.5, 1.0, 2.0]
+    assert waits[-1] == 30.0
+    endpoint.note_success()
+    assert endpoint.retry_at == 0.0
+
+
+def test_round_robin_takes_turns_and_the_hash_stays() -> None:
+    found = endpoints("192.0.2.1", "192.0.2.2", "192.0.2.3")
+    turns = build_balancer(Balance.ROUND_ROBIN, found)
+    assert {turns.choose(exchange(), 0.0) for _ in range(3)} == set(found)
+    hashed = build_balancer(Balance.CONSISTENT_HASH, found)
+    first = hashed.choose(exchange(), 0.0)
+    assert first is not None
+    others = [endpoint for endpoint in found if endpoint is not first]
+    assert (
+        build_balancer(Balance.CONSISTENT_HASH, [first, others[0]]).choose(exchange(), 0.0) is first
+    )
+
+
+class Thing:
+    """Something with a deadline."""
+
+    def __init__(self, deadline: float) -> None:
+        self.deadline = deadline
+        self.slot = 0
+        self.expired: list[float] = []
+
+    def expire(self, now: float) -> None:
+        self.expired.append(now)
+        self.deadline = float("inf")
+
+
+@pytest.mark.parametrize("seconds", [0.05, 0.3, 0.95, 1.0, 1.05, 7.77, 60.0])
+async def test_a_deadline_is_met_within_a_tick_and_never_early(seconds: float) -> None:
+    time = [50.0]
+    clock = Clock(asyncio.get_running_loop(), read=lambda: time[0])
+    thing = Thing(float("inf"))
+    clock.watch(thing)
+    for _ in range(3):
+        time[0] += 0.1
+        clock.advance()
+    thing.deadline = due = clock.now + seconds
+    if seconds < 1.0:
+        clock.hasten(thing)
+    for _ in range(int(seconds / 0.1) + 12):
+        time[0] += 0.1
+        clock.advance()
+    (expired,) = thing.expired
+    assert due <= expired <= due + 0.1001
+
+
+async def test_what_is_forgotten_does_not_expire() -> None:
+    time = [50.0]
+    clock = Clock(asyncio.get_running_loop(), read=lambda: time[0])
+    thing = Thing(50.5)
+    clock.watch(thing)
+    clock.forget(thing)
+    for _ in range(30):
+        time[0] += 0.1
+        clock.advance()
+    assert thing.expired == []
