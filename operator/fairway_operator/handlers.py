@@ -15,7 +15,7 @@ What a stopped watch missed is the business of :mod:`fairway_operator.resync`.
 import asyncio
 import random
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from dataclasses import dataclass
 from typing import Any
 
@@ -37,6 +37,17 @@ BACKOFF_SECONDS = (0.5, 30.0)
 REQUEST_BACKOFFS = (0.5, 1.0, 2.0, 4.0)
 """Pauses between the attempts of one request of kopf's, before it gives up and stops."""
 
+BEGIN_SECONDS = 10.0
+"""
+A watch that has not begun with a list by then is started again. Discovery may
+be behind a new CRD, and kopf waits for ever for what discovery did not show.
+"""
+
+STALL_SECONDS = 600.0
+"""A watch that has made no request for so long is dead: each lasts 480 s at most."""
+
+CHECK_SECONDS = 1.0
+
 STEADY_SECONDS = 60.0
 """A watch that lived this long starts again with the first pause."""
 
@@ -53,6 +64,10 @@ class WatchHooks:
     """Installs the program's signal handlers again: kopf takes them whenever it starts."""
 
 
+class WatchStalledError(Exception):
+    """kopf runs and does not watch."""
+
+
 class Watch:
     """The watch of one kind, started again whenever it stops."""
 
@@ -64,6 +79,8 @@ class Watch:
         self._inbox = inbox
         self._config = config
         self._hooks = hooks
+        self._listed = False
+        self._heard_at = 0.0
 
     async def run(self) -> None:
         """Watch until cancelled."""
@@ -94,15 +111,30 @@ class Watch:
             namespaces=self._config.watch_namespaces,
         )
         self._hooks.claim_signals()
+        self._listed, self._heard_at = False, time.monotonic()
         # Not kopf.run_tasks: it ends by cancelling every task of the loop, ours as well.
         try:
-            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            done = await self._until_one_ends(tasks)
         finally:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
         for task in done:
             task.result()
+
+    async def _until_one_ends(
+        self, tasks: Collection["asyncio.Task[None]"]
+    ) -> set["asyncio.Task[None]"]:
+        """Wait for the end of any task. Raises WatchStalledError when they run for nothing."""
+        while True:
+            done, _ = await asyncio.wait(
+                tasks, timeout=CHECK_SECONDS, return_when=asyncio.FIRST_COMPLETED
+            )
+            if done:
+                return done
+            quiet_seconds = time.monotonic() - self._heard_at
+            if quiet_seconds > (STALL_SECONDS if self._listed else BEGIN_SECONDS):
+                raise WatchStalledError(f"no request for {quiet_seconds:.0f} s")
 
     def _registry(self) -> kopf.OperatorRegistry:
         registry = kopf.OperatorRegistry()
@@ -140,6 +172,7 @@ class Watch:
         access = await self._hooks.access()
         trace = aiohttp.TraceConfig()
         trace.on_request_end.append(self._on_request_end)
+        trace.on_request_exception.append(self._on_request_exception)
         session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=0, ssl=access.ssl),
             headers=access.headers,
@@ -151,6 +184,13 @@ class Watch:
     async def _on_request_end(
         self, _session: object, _trace: object, params: aiohttp.TraceRequestEndParams
     ) -> None:
-        listed = params.url.path.endswith(f"/{KIND_PATHS[self.kind].plural}")
-        if listed and "watch" not in params.url.query and "continue" not in params.url.query:
+        if not params.url.path.endswith(f"/{KIND_PATHS[self.kind].plural}"):
+            return
+        self._listed, self._heard_at = True, time.monotonic()
+        if "watch" not in params.url.query and "continue" not in params.url.query:
             self._hooks.on_gap(self.kind)
+
+    async def _on_request_exception(
+        self, _session: object, _trace: object, _params: object
+    ) -> None:
+        self._heard_at = time.monotonic()

@@ -103,13 +103,18 @@ class _Call:
     """The latest position that this subscriber has or was sent."""
     outgoing: list[Message] = field(default_factory=list)
     news: asyncio.Event = field(default_factory=asyncio.Event)
-    replaced: bool = False
+    ended: bool = False
 
     def offer(self, snapshot: Snapshot, position: Position) -> None:
         """Have the newest snapshot sent, under a position that this subscriber takes."""
         epoch, sequence = max(position, Position(self.last.epoch, self.last.sequence + 1))
         self.last = Position(epoch, sequence)
         self.send(self.session.publish(snapshot, epoch, sequence))
+
+    def end(self) -> None:
+        """Have the call end in good order."""
+        self.ended = True
+        self.news.set()
 
     def send(self, messages: list[Message]) -> None:
         """Have these sent."""
@@ -145,6 +150,7 @@ class Publisher:
         self._calls: dict[str, _Call] = {}
         self._newest: tuple[Snapshot, Position] | None = None
         self._server: grpc.aio.Server | None = None
+        self._stopping = asyncio.Event()
 
     def __repr__(self) -> str:
         """Say how many subscribers there are."""
@@ -178,10 +184,14 @@ class Publisher:
         return bound
 
     async def stop(self, *, grace_seconds: float) -> None:
-        """End all calls; those that do not end in time are cut."""
-        if self._server is not None:
-            await self._server.stop(grace_seconds)
-            self._server = None
+        """End all calls, so that data planes go elsewhere; what does not end in time is cut."""
+        if self._server is None:
+            return
+        server, self._server = self._server, None
+        self._stopping.set()
+        for call in self._calls.values():
+            call.end()
+        await server.stop(grace_seconds)
 
     def publish(self, snapshot: Snapshot, position: Position) -> None:
         """Make this the snapshot that every subscriber should have; never waits."""
@@ -241,10 +251,18 @@ class Publisher:
         """Take what another replica says of its data planes."""
         if _role(context) is not Role.OPERATOR:
             await context.abort(grpc.StatusCode.PERMISSION_DENIED, "this is for operators")
+        receiving = asyncio.create_task(relay.receive_reports(requests, self._ledger))
+        stopping = asyncio.create_task(self._stopping.wait())
         try:
-            await relay.receive_reports(requests, self._ledger)
+            await asyncio.wait((receiving, stopping), return_when=asyncio.FIRST_COMPLETED)
+            if receiving.done():
+                receiving.result()
         except ProtocolError as error:
             await context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(error))
+        finally:
+            receiving.cancel()
+            stopping.cancel()
+            await asyncio.gather(receiving, stopping, return_exceptions=True)
         return b""
 
     async def _greet(self, requests: AsyncIterator[bytes], context: _Context) -> _Call:
@@ -267,8 +285,7 @@ class Publisher:
         previous = self._calls.get(hello.instance)
         if previous is not None:
             # The data plane is back before its old connection was found dead.
-            previous.replaced = True
-            previous.news.set()
+            previous.end()
         self._calls[hello.instance] = call
         log.info("subscriber-joined", instance=hello.instance, root=short(hello.root))
         call.session.receive(hello)
@@ -283,7 +300,7 @@ class Publisher:
         listening = asyncio.create_task(self._listen(call, requests))
         listening.add_done_callback(lambda _: call.news.set())
         try:
-            while not listening.done() and not call.replaced:
+            while not listening.done() and not call.ended:
                 await call.news.wait()
                 call.news.clear()
                 messages, call.outgoing = call.outgoing, []

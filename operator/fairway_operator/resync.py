@@ -37,6 +37,9 @@ from fairway_operator.refs import CLUSTER_SCOPED, Kind, ObjectRef
 
 log = structlog.get_logger(__name__)
 
+ABSENT_SECONDS = 10.0
+"""How often to look whether the cluster knows a kind by now; the answer costs it nothing."""
+
 HANDFUL = 5
 """Fewer objects than this may all go at once without a second look."""
 
@@ -120,7 +123,9 @@ class Resync:
             status.requested.clear()
             if await self.list_now(kind):
                 pause = BACKOFF_SECONDS[0]
-                seconds = self._config.resync_seconds * random.uniform(0.9, 1.1)  # noqa: S311 - jitter
+                absent = status.state is ListState.ABSENT
+                seconds = ABSENT_SECONDS if absent else self._config.resync_seconds
+                seconds *= random.uniform(0.9, 1.1)  # noqa: S311 - jitter
             else:
                 seconds = pause * random.uniform(0.5, 1.0)  # noqa: S311 - jitter
                 pause = min(pause * 2, BACKOFF_SECONDS[1])
@@ -133,11 +138,12 @@ class Resync:
     async def list_now(self, kind: Kind) -> bool:
         """List one kind and repair the inbox; False when there was no whole list."""
         try:
-            for namespace in self._scopes(kind):
-                await self._list_scope(kind, namespace)
+            versions = [await self._list_scope(kind, scope) for scope in self._scopes(kind)]
         except KubeError as error:
             self._note_failure(kind, error)
             return False
+        # A deletion that is older than every list can be contradicted by none to come.
+        self._inbox.forget_deletions(kind, until_version=min(versions))
         if self.kinds[kind].state is not ListState.ABSENT:
             self._note(kind, ListState.COMPLETE, "")
         self.kinds[kind].completed_at = self._clock()
@@ -149,7 +155,8 @@ class Resync:
             return ("",)
         return self._config.watch_namespaces
 
-    async def _list_scope(self, kind: Kind, namespace: str) -> None:
+    async def _list_scope(self, kind: Kind, namespace: str) -> int:
+        """List one namespace, or all; return the resourceVersion of the list, or 0."""
         bodies, version = await self._fetch(kind, namespace)
         lost = self._merge(kind, namespace, bodies, version)
         known = sum(1 for ref in self._inbox.known(kind) if namespace in ("", ref.namespace))
@@ -164,8 +171,7 @@ class Resync:
             self._inbox.put(WatchEvent(kind, deleted=True, body=_tombstone(ref, version)))
         if lost:
             log.info("pruned", kind=kind, namespace=namespace, objects=len(lost))
-        if version is not None and not self._config.watch_namespaces:
-            self._inbox.forget_deletions(kind, until_version=version)
+        return version or 0
 
     async def _fetch(self, kind: Kind, namespace: str) -> tuple[list[Body], int | None]:
         newest = self._inbox.newest(kind)

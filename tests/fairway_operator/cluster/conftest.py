@@ -44,6 +44,8 @@ class ApiServer:
         default_factory=lambda: {KIND_PATHS[kind].plural for kind in OPTIONAL_KINDS}
     )
     """Plurals that answer 404."""
+    undiscovered: set[str] = field(default_factory=set)
+    """Plurals that discovery does not show yet."""
     answers: list[tuple[int, dict[str, str]]] = field(default_factory=list)
     """Status and headers of the next answers to writes."""
     emptied: int = 0
@@ -212,7 +214,7 @@ class ApiServer:
                     "verbs": ["list", "watch"],
                 }
                 for group, version, plural, kind in RESOURCES
-                if root_of(group, version) == path and plural not in self.absent
+                if root_of(group, version) == path and plural not in self.absent | self.undiscovered
             ]
         }
 

@@ -227,6 +227,26 @@ async def test_what_a_watch_gap_hid_is_repaired(
         await eventually(lambda: plane.hosts() == {"new.example", "route.example"}, seconds=5.0)
 
 
+async def test_a_crd_that_comes_later_is_served(
+    shop: "ApiServer",
+    client: KubeClient,
+    config: OperatorConfig,
+    eventually: Eventually,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("fairway_operator.resync.ABSENT_SECONDS", 0.1)
+    shop.absent = {"routes", "referencegrants"}
+    async with (
+        running(client, config, eventually) as operator,
+        data_plane(shop, operator, eventually) as plane,
+    ):
+        await eventually(lambda: plane.hosts() == {"shop.example"})
+
+        shop.absent = {"referencegrants"}
+
+        await eventually(lambda: plane.hosts() == {"shop.example", "route.example"})
+
+
 async def test_no_snapshot_is_published_before_every_kind_was_heard(
     shop: "ApiServer", client: KubeClient, config: OperatorConfig, eventually: Eventually
 ) -> None:

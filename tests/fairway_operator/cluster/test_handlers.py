@@ -134,3 +134,27 @@ async def test_only_tls_secrets_are_watched(
 
     watches = [query for _, path, query in api.requests if path.endswith("/secrets")]
     assert {query["fieldSelector"] for query in watches} == {"type=kubernetes.io/tls"}
+
+
+async def test_a_kind_that_discovery_shows_late_is_watched(
+    api: "ApiServer", run: Run, eventually: Eventually, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("fairway_operator.handlers.BEGIN_SECONDS", 0.2)
+    monkeypatch.setattr("fairway_operator.handlers.CHECK_SECONDS", 0.05)
+    api.undiscovered = {"services"}
+    api.put(Kind.SERVICE, "a")
+    async with run.running():
+        await eventually(lambda: run.watch.failures > 0)
+        api.undiscovered.clear()
+
+        await eventually(lambda: len(run.inbox) == 1)
+
+
+async def test_a_watch_that_asks_for_nothing_any_more_is_started_again(
+    api: "ApiServer", run: Run, eventually: Eventually, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("fairway_operator.handlers.STALL_SECONDS", 0.2)
+    monkeypatch.setattr("fairway_operator.handlers.CHECK_SECONDS", 0.05)
+    async with run.running():
+        await eventually(lambda: run.watch.failures > 0)
+        assert len(run.gaps) > 0
