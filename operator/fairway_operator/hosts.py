@@ -7,6 +7,7 @@ and nobody checks a file; so all are checked here, by the rules of
 """
 
 import re
+from collections.abc import Set as AbstractSet
 from typing import Final
 
 from fairway_snapshot.model import HostPattern
@@ -44,11 +45,12 @@ def is_name(text: str) -> bool:
     return len(text) <= _MAX_LENGTH and _NAME.fullmatch(text) is not None
 
 
-def covers(pattern: str, host: str) -> bool:
-    """Tell whether ``pattern`` stands for ``host``; an asterisk stands for one label."""
-    if pattern == host:
+def covered(host: str, patterns: AbstractSet[str]) -> bool:
+    """
+    Tell whether any of the patterns stands for ``host``; an asterisk stands for one label.
+
+    Takes two look-ups, however many patterns there are.
+    """
+    if host in patterns:
         return True
-    if not pattern.startswith("*.") or host.startswith("*."):
-        return False
-    _, _, parent = host.partition(".")
-    return parent == pattern[2:]
+    return not host.startswith("*.") and f"*.{host.partition('.')[2]}" in patterns

@@ -132,7 +132,7 @@ class _IngressCompilation:
             return nowhere(ref.namespace)
         reference = Reference(ref, field, ref.namespace, port.service, port.port)
         resolved = resolve(self._lookup, reference)
-        if resolved.finding is not None and resolved.finding not in self._findings:
+        if resolved.finding is not None:
             self._findings.append(resolved.finding)
         if resolved.use is not None:
             self._backends.add(resolved.use)

@@ -12,7 +12,7 @@ from typing import NamedTuple
 from fairway_operator.compiler.contribution import Age, NameClaim
 from fairway_operator.compiler.lookup import Lookup
 from fairway_operator.findings import Finding, Reason, Severity
-from fairway_operator.hosts import ANY_HOST, covers
+from fairway_operator.hosts import covered
 from fairway_operator.refs import Kind, ObjectRef
 from fairway_snapshot.model import CertificateId, HostPattern
 
@@ -37,9 +37,9 @@ class TlsOutcome(NamedTuple):
 
 
 class TlsSections:
-    """The sections of one object on their way to claims."""
+    """The sections of one object on their way to claims; work is linear in its size."""
 
-    __slots__ = ("_age", "_claims", "_findings", "_lookup", "_owner", "_secure")
+    __slots__ = ("_age", "_claims", "_findings", "_lookup", "_owner", "_secure", "_seen")
 
     def __init__(self, lookup: Lookup, owner: ObjectRef, age: Age) -> None:
         self._lookup = lookup
@@ -47,17 +47,17 @@ class TlsSections:
         self._age = age
         self._claims: dict[HostPattern, NameClaim] = {}
         self._secure: set[HostPattern] = set()
+        self._seen: set[tuple[ObjectRef, bool]] = set()
+        """Secrets, with and without hosts: to say the same of every host again changes nothing."""
         self._findings: list[Finding] = []
 
     def outcome(self, sections: Iterable[TlsSection], hosts: Iterable[HostPattern]) -> TlsOutcome:
         """Work through the sections; ``hosts`` are those of the object's rules."""
-        served = tuple(hosts)
-        for section in sections:
-            self._secure.update(
-                host
-                for host in served
-                if not section.hosts or any(covers(pattern, host) for pattern in section.hosts)
-            )
+        served, given = tuple(hosts), tuple(sections)
+        listed = {pattern for section in given for pattern in section.hosts}
+        all_of_them = any(not section.hosts for section in given)
+        self._secure.update(host for host in served if all_of_them or covered(host, listed))
+        for section in given:
             if section.secret is not None:
                 self._claim(section, section.secret, served)
         return TlsOutcome(
@@ -91,9 +91,12 @@ class TlsSections:
                 f"the certificate in Secret {secret!r} {checked.problem}",
                 severity=Severity.WARNING,
             )
-        wanted = section.hosts or served
-        # A host of the object that no section lists is still served if the certificate is for it.
-        by_name = [host for host in served if host and _names_cover(checked.names, host)]
+        names = frozenset(checked.names)
+        wanted = section.hosts or (served if self._is_new(ref, named=False) else ())
+        by_name: list[HostPattern] = []
+        if self._is_new(ref, named=True):
+            # A host that no section lists is still served if the certificate is for it.
+            by_name = [host for host in served if host and covered(host, names)]
         self._secure.update(by_name)
         for host in (*wanted, *by_name):
             claim = NameClaim(
@@ -101,25 +104,25 @@ class TlsSections:
                 self._owner, section.field,
             )  # fmt: skip
             self._claims.setdefault(host, claim)
-        self._warn_uncovered(section, secret, checked.names, wanted)
+        missing = next((host for host in wanted if host and not covered(host, names)), None)
+        if missing is not None and names:
+            self._warn_uncovered(section, secret, missing, checked.names)
+
+    def _is_new(self, secret: ObjectRef, *, named: bool) -> bool:
+        before = len(self._seen)
+        self._seen.add((secret, named))
+        return len(self._seen) > before
 
     def _warn_uncovered(
-        self,
-        section: TlsSection,
-        secret: str,
-        names: tuple[str, ...],
-        wanted: tuple[HostPattern, ...],
+        self, section: TlsSection, secret: str, missing: HostPattern, names: tuple[str, ...]
     ) -> None:
-        missing = [host for host in wanted if host != ANY_HOST and not _names_cover(names, host)]
-        if missing and names:
-            self._note(
-                section,
-                Reason.HOST_NOT_COVERED,
-                f"the certificate in Secret {secret!r} is not for {missing[0]};"
-                " clients will refuse it",
-                f"it is for {', '.join(names[:8])}",
-                severity=Severity.WARNING,
-            )
+        self._note(
+            section,
+            Reason.HOST_NOT_COVERED,
+            f"the certificate in Secret {secret!r} is not for {missing}; clients will refuse it",
+            f"it is for {', '.join(names[:8])}",
+            severity=Severity.WARNING,
+        )
 
     def _note(
         self,
@@ -140,7 +143,3 @@ class TlsSections:
                 hint=hint,
             )
         )
-
-
-def _names_cover(names: tuple[str, ...], host: str) -> bool:
-    return any(covers(name, host) for name in names)
