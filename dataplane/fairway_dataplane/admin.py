@@ -59,9 +59,15 @@ async def start_admin(status: Status, listening: socket.socket) -> web.AppRunner
             web.get("/debug/connections", pages.connections),
         ]
     )
-    runner = web.AppRunner(app, access_log=None, handle_signals=False, keepalive_timeout=15.0)
+    runner = web.AppRunner(
+        app,
+        access_log=None,
+        handle_signals=False,
+        keepalive_timeout=15.0,
+        shutdown_timeout=1.0,
+    )
     await runner.setup()
-    await web.SockSite(runner, listening, shutdown_timeout=1.0).start()
+    await web.SockSite(runner, listening).start()
     return runner
 
 

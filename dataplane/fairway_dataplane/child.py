@@ -16,10 +16,8 @@ import structlog
 
 from fairway_dataplane.link import (
     Configure,
-    Downward,
     Drain,
     Drained,
-    Link,
     Open,
     Scrape,
     Scraped,
@@ -29,7 +27,7 @@ from fairway_dataplane.link import (
     link_to_worker,
 )
 from fairway_dataplane.store import Stored
-from fairway_snapshot.protocol import Ack, Message, Nack, PublisherSession, SnapshotHistory
+from fairway_snapshot.protocol import Ack, Nack, PublisherSession, SnapshotHistory
 
 if TYPE_CHECKING:
     from fairway_dataplane.tally import Tally
@@ -61,7 +59,7 @@ class Child:
         self.tally: Tally | None = None
         """What it had counted when it was last asked."""
         self._process = process
-        self._link: Link[Upward, Downward | Message] | None = None
+        self._link = link_to_worker(self._receive, self._hang_up)
         self._session = PublisherSession(history)
         self._started: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._verdict: asyncio.Future[str | None] | None = None
@@ -83,9 +81,13 @@ class Child:
         """Exit code, minus the number of the signal that killed it, None while it lives."""
         return self._process.returncode
 
+    async def connect(self, control: socket.socket) -> None:
+        """Speak to it over our end of a socket pair."""
+        await self._link.connect(control)
+
     async def configure(self, message: Configure) -> None:
         """Tell it what it is; returns when it waits for a snapshot. Raises ChildGoneError."""
-        self._send(message)
+        self._link.send(message)
         await self._answer(self._started, START_LIMIT_SECONDS)
 
     async def apply(self, target: Stored) -> str | None:
@@ -97,7 +99,7 @@ class Child:
             return refused[1] if refused is not None and refused[0] == position else None
         self._verdict = asyncio.get_running_loop().create_future()
         for message in messages:
-            self._send(message)
+            self._link.send(message)
         return await self._answer(self._verdict, APPLY_LIMIT_SECONDS)
 
     async def scrape(self, limit_seconds: float, *, connections: int = 0) -> Scraped:
@@ -109,7 +111,7 @@ class Child:
         self._asked = number = self._asked + 1
         answer: asyncio.Future[Scraped] = asyncio.get_running_loop().create_future()
         self._scrapes[number] = answer
-        self._send(Scrape(id=number, connections=connections))
+        self._link.send(Scrape(id=number, connections=connections))
         try:
             async with asyncio.timeout(limit_seconds):
                 return await answer
@@ -118,24 +120,20 @@ class Child:
 
     def open(self, slot: int) -> None:
         """Have it accept on the doors of a slot, its own or a neighbour's."""
-        self._send(Open(slot=slot))
+        self._link.send(Open(slot=slot))
 
     def shut(self, slot: int) -> None:
         """Have it stop accepting on the doors of a slot."""
-        self._send(Shut(slot=slot))
+        self._link.send(Shut(slot=slot))
 
     def drain(self, limit_seconds: float, *, closing: bool) -> None:
         """Have it finish and exit."""
-        self._send(Drain(limit_seconds=limit_seconds, closing=closing))
+        self._link.send(Drain(limit_seconds=limit_seconds, closing=closing))
 
     def kill(self) -> None:
         """End it now."""
         if self._process.returncode is None:
             self._process.kill()
-
-    def _send(self, message: Downward | Message) -> None:
-        if self._link is not None:
-            self._link.send(message)
 
     async def _answer(self, answer: "asyncio.Future[Answer]", limit_seconds: float) -> Answer:
         try:
@@ -150,11 +148,11 @@ class Child:
         match message:
             case Started():
                 for answer in self._session.receive(message.hello):
-                    self._send(answer)
+                    self._link.send(answer)
                 self._started.set_result(None)
             case Ack() | Nack():
                 for answer in self._session.receive(message):
-                    self._send(answer)
+                    self._link.send(answer)
                 if self._verdict is not None and not self._verdict.done():
                     self._verdict.set_result(message.reason if isinstance(message, Nack) else None)
             case Scraped():
@@ -168,7 +166,6 @@ class Child:
     def _hang_up(self) -> None:
         # A worker closes its end only by ending; one that lives on without it cannot be told
         # anything, and one that is ending anyway does not mind.
-        self._link = None
         asyncio.get_running_loop().call_later(5.0, self.kill)
 
     async def _reap(self) -> None:
@@ -201,5 +198,5 @@ async def spawn(slot: int, doors: Sequence[socket.socket], history: SnapshotHist
             raise
     ours.setblocking(False)  # noqa: FBT003 - the socket module's signature
     child = Child(slot, process, history)
-    child._link = await link_to_worker(ours, child._receive, child._hang_up)  # noqa: SLF001
+    await child.connect(ours)
     return child

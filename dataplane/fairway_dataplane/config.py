@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
+from fairway_dataplane.accesslog import AccessLogSettings
 from fairway_dataplane.policy import Limits
 from fairway_snapshot.settings import read_settings
 
@@ -81,6 +82,8 @@ class DataplaneConfig:
     """Certificates (PEM) that backends with HTTPS must chain to; empty takes the system's."""
 
     limits: Limits = Limits()  # noqa: RUF009 - frozen
+
+    access_log: AccessLogSettings = AccessLogSettings()  # noqa: RUF009 - frozen
 
     log_format: Literal["json", "text"] = "json"
     """Form of the program's own log on stderr."""

@@ -132,11 +132,10 @@ class Crew:
             return None
         deaths = 0
         while True:
-            await self._arrived.wait()
+            await self._some()
             async with self._feeding:
                 serving = [slot.child for slot in self._slots if slot.child is not None]
                 if not serving:
-                    self._arrived.clear()
                     continue
                 first, *others = serving
                 try:
@@ -217,6 +216,15 @@ class Crew:
         for child in self._all:
             child.kill()
 
+    async def _some(self) -> None:
+        """Wait for a worker; at first, for every one that starts at once."""
+        while not (
+            any(slot.child for slot in self._slots)
+            and all(slot.child or slot.deaths for slot in self._slots)
+        ):
+            self._arrived.clear()
+            await self._arrived.wait()
+
     def _dying(self, deaths: int) -> bool:
         """Say whether some slot has seen so many quick deaths and no long life since."""
         young = asyncio.get_running_loop().time() - QUICK_DEATH_SECONDS
@@ -256,6 +264,7 @@ class Crew:
                 child = await self._bring_up(slot)
             except (ChildGoneError, OSError) as error:
                 slot.deaths += 1
+                self._arrived.set()
                 _log.error("worker_failed_to_start", slot=slot.index, reason=str(error))
                 continue
             slot.child = child

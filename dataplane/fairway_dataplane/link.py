@@ -10,7 +10,7 @@ supervisor is gone drains and exits.
 import asyncio
 import socket
 from collections.abc import Callable
-from typing import Generic, TypeAlias, TypeVar
+from typing import Generic, TypeAlias, TypeVar, cast
 
 import msgspec
 
@@ -119,6 +119,11 @@ class Link(asyncio.Protocol, Generic[Received, Sent]):
         self._transport: asyncio.Transport | None = None
         self._buffer = bytearray()
 
+    async def connect(self, control: socket.socket) -> None:
+        """Speak over ``control``; messages may arrive before this returns."""
+        loop = asyncio.get_running_loop()
+        await loop.create_unix_connection(lambda: self, sock=control)
+
     def send(self, message: Sent) -> None:
         """Send a message; one to a peer that is gone is lost, and ``on_close`` tells of that."""
         if self._transport is not None:
@@ -132,11 +137,24 @@ class Link(asyncio.Protocol, Generic[Received, Sent]):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Be ready to send."""
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        self._transport = cast("asyncio.Transport", transport)
 
     def data_received(self, data: bytes) -> None:
-        """Pass each whole message on."""
+        """Pass each whole message on; a peer that is not understood, or not obeyed, is left."""
+        try:
+            self._read(data)
+        except Exception:
+            # Half a conversation is worse than none: both sides know what to do without.
+            assert self._transport is not None
+            self._transport.abort()
+            raise
+
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncio's signature
+        """Tell the owner, once."""
+        self._transport = None
+        self._on_close()
+
+    def _read(self, data: bytes) -> None:
         buffer = self._buffer
         buffer += data
         at = 0
@@ -151,29 +169,16 @@ class Link(asyncio.Protocol, Generic[Received, Sent]):
             self._on_message(self._decode(payload))
         del buffer[:at]
 
-    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncio's signature
-        """Tell the owner, once."""
-        self._transport = None
-        self._on_close()
 
-
-async def link_to_worker(
-    control: socket.socket, on_message: Callable[[Upward], None], on_close: Callable[[], None]
+def link_to_worker(
+    on_message: Callable[[Upward], None], on_close: Callable[[], None]
 ) -> Link[Upward, Downward | Message]:
-    """Return the supervisor's end."""
-    loop = asyncio.get_running_loop()
-    decode = msgspec.msgpack.Decoder(Upward).decode
-    link: Link[Upward, Downward | Message] = Link(decode, on_message, on_close)
-    await loop.create_unix_connection(lambda: link, sock=control)
-    return link
+    """Return the supervisor's end, not connected yet."""
+    return Link(msgspec.msgpack.Decoder(Upward).decode, on_message, on_close)
 
 
-async def link_to_supervisor(
-    control: socket.socket, on_message: Callable[[Downward], None], on_close: Callable[[], None]
+def link_to_supervisor(
+    on_message: Callable[[Downward], None], on_close: Callable[[], None]
 ) -> Link[Downward, Upward]:
-    """Return the worker's end."""
-    loop = asyncio.get_running_loop()
-    decode = msgspec.msgpack.Decoder(Downward).decode
-    link: Link[Downward, Upward] = Link(decode, on_message, on_close)
-    await loop.create_unix_connection(lambda: link, sock=control)
-    return link
+    """Return the worker's end, not connected yet."""
+    return Link(msgspec.msgpack.Decoder(Downward).decode, on_message, on_close)

@@ -43,7 +43,7 @@ METHOD = "/fairway.stream.v1.Snapshots/Subscribe"
 CONNECT_LIMIT_SECONDS = 5.0
 SHORTEST_BACKOFF_SECONDS = 0.2
 LONGEST_BACKOFF_SECONDS = 10.0
-WATCH_FILES_SECONDS = 5.0
+WATCH_FILES_SECONDS = 2.0
 EXPIRY_WARNING = timedelta(hours=1)
 
 _OPTIONS = (
@@ -168,7 +168,7 @@ class Subscriber:
             address, credentials.channel(), options=(*_OPTIONS, name)
         ) as channel:
             async with asyncio.timeout(CONNECT_LIMIT_SECONDS):
-                await channel.channel_ready()
+                await _settled(channel)
             call: _Call = channel.stream_stream(
                 METHOD, request_serializer=encode, response_deserializer=decode
             )(None)
@@ -238,6 +238,17 @@ class Subscriber:
             if not trouble and current.expires() - datetime.now(UTC) < EXPIRY_WARNING:
                 trouble = "expires soon"
                 _log.warning("stream_certificate_expires", at=current.expires().isoformat())
+
+
+async def _settled(channel: grpc.aio.Channel) -> None:
+    """Wait until the channel is connected, or has failed to: a call then says why at once."""
+    state = channel.get_state(try_to_connect=True)
+    while state not in (
+        grpc.ChannelConnectivity.READY,
+        grpc.ChannelConnectivity.TRANSIENT_FAILURE,
+    ):
+        await channel.wait_for_state_change(state)
+        state = channel.get_state()
 
 
 def _reason(error: Exception) -> str:

@@ -249,7 +249,9 @@ class Supervisor:
             except OSError as error:
                 _log.error("snapshot_not_stored", reason=str(error))
                 continue
-            if not kept and not warned:
+            if kept:
+                _log.info("snapshot_stored", digest=short(target.snapshot.root))
+            elif not warned:
                 warned = True
                 _log.warning(
                     "snapshot_not_stored",

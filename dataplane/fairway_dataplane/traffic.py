@@ -10,12 +10,14 @@ import asyncio
 import ipaddress
 import resource
 import socket
+import sys
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import replace
 
 import structlog
 
+from fairway_dataplane.accesslog import AccessLog
 from fairway_dataplane.clock import Clock
 from fairway_dataplane.config import DataplaneConfig
 from fairway_dataplane.downstream.listener import DrainReport, Forwarding, Listener
@@ -35,11 +37,15 @@ from fairway_dataplane.tls.contexts import (
 from fairway_dataplane.tls.server import TlsServerProtocol
 from fairway_dataplane.upstream.pool import Upstreams
 from fairway_snapshot.diff import Change, changes
+from fairway_snapshot.digest import short
 from fairway_snapshot.model import Backend, BackendId, Section
 from fairway_snapshot.protocol import Offer
 
 CLIENTS_PER_DESCRIPTOR = 0.4
 """Each client may need a second descriptor for its backend, and some are ours."""
+
+FORGET_SECONDS = 60.0
+"""Counters of routes and backends that are gone stay for so long, to be scraped once more."""
 
 FALLBACK_SECONDS = 365 * 86400.0
 """Life of the self-signed certificate, which nobody trusts anyway."""
@@ -71,12 +77,16 @@ class Traffic:
             ClientContexts(config.backend_authorities or None),
         )
         self._tables = Tables()
+        self._backends: Collection[BackendId] = ()
+        settings = config.access_log
+        self._access_log = AccessLog(loop, self._clock, settings, sys.stdout.fileno())
+        self._forgetting: asyncio.TimerHandle | None = None
         self._proxy = Proxy(
             tables=self._tables,
             clock=self._clock,
             limits=limits,
             tally=self.tally,
-            on_finished=None,
+            on_finished=None if settings.format == "off" else self._access_log.record,
             on_bug=self._note_bug,
         )
         self._listener = Listener(
@@ -104,8 +114,12 @@ class Traffic:
                     gone.append(BackendId(change.key))
         self._contexts.swap(contexts)
         self._tables.swap(table)
+        self._backends = offer.snapshot.backends
+        self._access_log.snapshot = short(offer.snapshot.root)
         for name in gone:
             self._upstreams.update(name, None)
+        if gone or any(change.section is Section.HOSTS and change.before for change in found):
+            self._forget_soon()
         for certificate, reason in contexts.refused.items():
             _log.warning("certificate_refused", certificate=certificate, reason=reason)
 
@@ -133,8 +147,16 @@ class Traffic:
             door.close()
         report = await self._listener.drain(limit_seconds)
         self._upstreams.close()
+        self._access_log.close()
         self._clock.stop()
+        if self._forgetting is not None:
+            self._forgetting.cancel()
         return report
+
+    def counted(self) -> Tally:
+        """Return the tally, with its gauges read."""
+        self._upstreams.measure()
+        return self.tally
 
     def connections(self, limit: int) -> tuple[dict[str, object], ...]:
         """Describe so many open connections."""
@@ -159,6 +181,20 @@ class Traffic:
         # The loop takes everything that is queued at a door when it next looks at it.
         for _ in range(3):
             await asyncio.sleep(0)
+
+    def _forget_soon(self) -> None:
+        """Drop the counters of what is gone, but seldom: it looks at every route."""
+        if self._forgetting is None:
+            self._forgetting = self._loop.call_later(FORGET_SECONDS, self._forget)
+
+    def _forget(self) -> None:
+        self._forgetting = None
+        routes = [route for _, route in self._tables.current.routes()]
+        # A route may name a backend that the snapshot lacks: it is answered with 503.
+        used = {part.backend for route in routes for part in route.backends}
+        used.update(self._backends)
+        self._upstreams.keep(used)
+        self.tally.keep(routes={route.name for route in routes}, backends=used)
 
     def _wrap(self, inner: asyncio.Protocol) -> asyncio.Protocol:
         return TlsServerProtocol(

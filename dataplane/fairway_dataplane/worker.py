@@ -25,13 +25,11 @@ from fairway_dataplane.link import (
     Downward,
     Drain,
     Drained,
-    Link,
     Open,
     Scrape,
     Scraped,
     Shut,
     Started,
-    Upward,
     link_to_supervisor,
 )
 from fairway_dataplane.logs import configure_logs
@@ -65,7 +63,7 @@ class Worker:
     def __init__(self) -> None:
         self.ended = asyncio.Event()
         self._loop = asyncio.get_running_loop()
-        self._link: Link[Downward, Upward] | None = None
+        self._link = link_to_supervisor(self._receive, self._orphaned)
         self._traffic: Traffic | None = None
         self._session = SubscriberSession(instance="worker", version="")
         self._drain_seconds = 0.0
@@ -75,7 +73,7 @@ class Worker:
 
     async def run(self, control: socket.socket) -> None:
         """Do as told until told to end."""
-        self._link = await link_to_supervisor(control, self._receive, self._orphaned)
+        await self._link.connect(control)
         ended = asyncio.create_task(self.ended.wait())
         obeying = asyncio.create_task(self._obey())
         await asyncio.wait({ended, obeying}, return_when=asyncio.FIRST_COMPLETED)
@@ -113,13 +111,13 @@ class Worker:
         configure_logs(message.config.log_format)
         self._drain_seconds = message.config.drain_seconds
         self._traffic = Traffic(self._loop, message.config, message.doors)
-        self._send(Started(hello=self._session.hello()))
+        self._link.send(Started(hello=self._session.hello()))
 
     def _take(self, message: Nodes | Commit) -> None:
         try:
             offer = self._session.receive(message)
         except CommitRefused as refusal:
-            self._send(refusal.nack)
+            self._link.send(refusal.nack)
             return
         if offer is not None:
             self._orders.put_nowait(partial(self._apply, offer))
@@ -131,16 +129,16 @@ class Worker:
             await self._traffic.apply(offer)
         except Exception as error:  # noqa: BLE001 - whatever cannot be built is refused whole
             _log.exception("snapshot_not_built", digest=short(offer.snapshot.root))
-            self._send(self._session.refuse(offer, f"{type(error).__name__}: {error}"))
+            self._link.send(self._session.refuse(offer, f"{type(error).__name__}: {error}"))
             return
-        self._send(self._session.accept(offer))
+        self._link.send(self._session.accept(offer))
         if first:
             _settle_memory()
 
     def _answer(self, scrape: Scrape) -> None:
         assert self._traffic is not None
         shown = self._traffic.connections(scrape.connections) if scrape.connections else ()
-        self._send(Scraped(id=scrape.id, tally=self._traffic.tally, connections=shown))
+        self._link.send(Scraped(id=scrape.id, tally=self._traffic.counted(), connections=shown))
 
     def _orphaned(self) -> None:
         """End without a supervisor; nobody accepts after us."""
@@ -160,12 +158,8 @@ class Worker:
         report = await self._traffic.drain(limit_seconds, closing=closing)
         if report.aborted:
             _log.warning("drain_cut_short", finished=report.finished, aborted=report.aborted)
-        self._send(Drained(tally=self._traffic.tally))
+        self._link.send(Drained(tally=self._traffic.counted()))
         self.ended.set()
-
-    def _send(self, message: Upward) -> None:
-        if self._link is not None:
-            self._link.send(message)
 
 
 def main() -> int:

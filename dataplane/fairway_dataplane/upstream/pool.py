@@ -7,7 +7,7 @@ endpoint in between. Both are synchronous; only connecting waits.
 
 import asyncio
 import ssl
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 
 from fairway_dataplane.clock import Clock
 from fairway_dataplane.exchange import Exchange
@@ -121,6 +121,7 @@ class Backend:
             endpoint.remove()
 
     def __repr__(self) -> str:
+        """Show the state."""
         return f"<Backend {self.id} {list(self._endpoints.values())}>"
 
 
@@ -165,6 +166,10 @@ class Upstreams:
             self.backend(name).update(leaf)
         elif name in self._backends:
             self._backends[name].close()
+
+    def keep(self, used: Collection[str]) -> None:
+        """Forget every backend that is not named; ``used`` are those of routes and snapshot."""
+        self._backends = {name: found for name, found in self._backends.items() if name in used}
 
     def measure(self) -> None:
         """Write the gauges into the tally; called before a tally is shown."""

@@ -1,0 +1,380 @@
+"""What a data plane survives: dead workers, dead operators, damaged files, wrong certificates."""
+
+import asyncio
+import contextlib
+import os
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import msgspec
+import pytest
+
+from fairway_snapshot.protocol import Message, Nodes
+
+if TYPE_CHECKING:
+    from tests.fairway_dataplane.processes.conftest import (
+        Authority,
+        Dataplane,
+        Operator,
+        StartBackend,
+        StartDataplane,
+    )
+
+REQUEST = b"GET / HTTP/1.1\r\nhost: shop.example\r\n\r\n"
+LIMIT_SECONDS = 20.0
+
+
+async def test_a_queued_connection_outlives_the_worker_it_was_queued_for(
+    operator: "Operator", start_backend: "StartBackend", start_dataplane: "StartDataplane"
+) -> None:
+    backend = await start_backend("one")
+    dataplane = await start_dataplane()
+    await operator.publish(backend.serving("shop.example"))
+    await dataplane.ready()
+    (worker,) = await dataplane.workers()
+
+    os.kill(worker, signal.SIGSTOP)  # it accepts nothing any more
+    queued = [await dataplane.connect() for _ in range(50)]
+    for _, writer in queued:
+        writer.write(REQUEST)
+    os.kill(worker, signal.SIGKILL)
+
+    async with asyncio.timeout(LIMIT_SECONDS):
+        heads = [await reader.readuntil(b"\r\n") for reader, _ in queued]
+    assert heads == [b"HTTP/1.1 200 OK\r\n"] * 50
+    for _, writer in queued:
+        writer.close()
+
+
+async def test_the_requests_of_other_workers_do_not_notice_a_killed_one(
+    operator: "Operator", start_backend: "StartBackend", start_dataplane: "StartDataplane"
+) -> None:
+    backend = await start_backend("one")
+    dataplane = await start_dataplane(WORKERS="2")
+    await operator.publish(backend.serving("shop.example"))
+    await dataplane.ready()
+    load = Load(dataplane)
+
+    for kill in range(1, 4):
+        await load.answered(100)
+        victim, _ = await dataplane.workers()
+        os.kill(victim, signal.SIGSTOP)  # from here on it accepts nothing more
+        load.doomed |= accepted_by(victim)
+        os.kill(victim, signal.SIGKILL)
+        await dataplane.event("worker_died", count=kill)
+        await both_serve(dataplane)
+    await load.answered(100)
+
+    assert await load.stop() == []
+
+
+async def test_sighup_replaces_every_worker_and_no_request_fails(
+    operator: "Operator", start_backend: "StartBackend", start_dataplane: "StartDataplane"
+) -> None:
+    backend = await start_backend("one")
+    dataplane = await start_dataplane(WORKERS="2")
+    await operator.publish(backend.serving("shop.example"))
+    await dataplane.ready()
+    before = await dataplane.workers()
+    load = Load(dataplane)
+    await load.answered(100)
+
+    dataplane.signal(signal.SIGHUP)
+    await dataplane.event("worker_replaced", count=2)
+    await load.answered(200)
+
+    assert set(before).isdisjoint(await dataplane.workers())
+    assert await load.stop() == []
+
+
+async def test_a_worker_that_dies_again_and_again_makes_it_not_ready(
+    operator: "Operator", start_backend: "StartBackend", start_dataplane: "StartDataplane"
+) -> None:
+    backend = await start_backend("one")
+    dataplane = await start_dataplane()
+    await operator.publish(backend.serving("shop.example"))
+    await dataplane.ready()
+
+    for death in range(1, 4):
+        (worker,) = await dataplane.workers()
+        os.kill(worker, signal.SIGKILL)
+        await dataplane.event("worker_died", count=death)
+        while not await dataplane.workers():  # noqa: ASYNC110 - another process knows
+            await asyncio.sleep(0.02)
+
+    assert (await dataplane.get()).status == 200
+    assert (await dataplane.admin("/readyz")).body == "a worker dies again and again\n"
+
+
+async def test_no_worker_outlives_a_killed_supervisor(
+    operator: "Operator", start_backend: "StartBackend", start_dataplane: "StartDataplane"
+) -> None:
+    backend = await start_backend("one")
+    dataplane = await start_dataplane(WORKERS="2")
+    await operator.publish(backend.serving("shop.example"))
+    await dataplane.ready()
+    reader, writer = await dataplane.connect()
+    backend.hold = asyncio.Event()
+    backend.arrived.clear()
+    writer.write(REQUEST)
+    await backend.arrived.wait()
+
+    dataplane.signal(signal.SIGKILL)
+    await dataplane.dead()
+    await dataplane.refuses()
+    backend.hold.set()
+    answer = await reader.read()
+
+    assert answer.startswith(b"HTTP/1.1 200 OK\r\n")  # it even finishes what it has
+    async with asyncio.timeout(LIMIT_SECONDS):
+        await dataplane.silent.wait()  # nobody holds the other end of its stderr
+    writer.close()
+
+
+async def test_traffic_does_not_need_the_operator_and_resuming_sends_only_what_is_missing(
+    operator: "Operator", start_backend: "StartBackend", start_dataplane: "StartDataplane"
+) -> None:
+    backend = await start_backend("one")
+    large = backend.serving("shop.example")
+    for at in range(500):
+        large = large.evolve(backend.edits(f"host-{at}.example"))
+    dataplane = await start_dataplane()
+    await operator.publish(large)
+    await dataplane.ready()
+    whole = operator.sent_bytes
+
+    await operator.stop()
+    await dataplane.event("stream_lost")
+    assert (await dataplane.get()).status == 200
+    assert (await dataplane.admin("/readyz")).status == 200
+    changed = large.evolve(backend.edits("new.example"))
+    operator.sent_bytes = 0
+    await operator.start()
+    await operator.publish(changed)
+    await operator.acked(changed)
+
+    assert operator.hellos[-1].root == large.root
+    assert operator.sent_bytes < 4_000 < whole
+    assert (await dataplane.get("new.example")).status == 200
+
+
+async def test_it_starts_from_the_stored_snapshot_when_no_operator_answers(
+    operator: "Operator", start_backend: "StartBackend", start_dataplane: "StartDataplane"
+) -> None:
+    backend = await start_backend("one")
+    first = await start_dataplane()
+    await operator.publish(backend.serving("shop.example"))
+    await first.ready()
+    await first.event("snapshot_stored")
+    first.signal(signal.SIGTERM)
+    await first.ended()
+    await operator.stop()
+
+    second = await start_dataplane()
+
+    assert (await second.event("snapshot_served"))["source"] == "store"
+    assert (await second.admin("/readyz")).status == 200
+    assert (await second.get()).body == "one"
+
+
+def flip_a_bit(content: bytes) -> bytes:
+    middle = len(content) // 2
+    return content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1 :]
+
+
+@pytest.mark.parametrize(
+    ("damage", "reason"),
+    [
+        pytest.param(flip_a_bit, "checksum does not match: cut short or damaged", id="one bit"),
+        pytest.param(
+            lambda content: content[: len(content) // 2],
+            "checksum does not match: cut short or damaged",
+            id="cut in half",
+        ),
+        pytest.param(lambda _: b"", "cut short at 0 bytes", id="empty"),
+    ],
+)
+async def test_a_damaged_stored_snapshot_is_refused_and_the_operator_asked(
+    *,
+    damage: Callable[[bytes], bytes],
+    reason: str,
+    settings: dict[str, str],
+    operator: "Operator",
+    start_backend: "StartBackend",
+    start_dataplane: "StartDataplane",
+) -> None:
+    backend = await start_backend("one")
+    snapshot = backend.serving("shop.example")
+    first = await start_dataplane()
+    await operator.publish(snapshot)
+    await first.event("snapshot_stored")
+    first.signal(signal.SIGTERM)
+    await first.ended()
+    file = Path(settings["STATE_DIRECTORY"]) / "snapshot"
+    file.write_bytes(damage(file.read_bytes()))
+
+    second = await start_dataplane()
+
+    assert (await second.event("stored_snapshot_refused"))["reason"] == reason
+    assert (await second.event("snapshot_served"))["source"] == "operator"
+    assert (await second.get()).body == "one"
+
+
+async def test_a_snapshot_that_cannot_be_verified_is_refused(
+    operator: "Operator", start_backend: "StartBackend", start_dataplane: "StartDataplane"
+) -> None:
+    backend, other = await start_backend("one"), await start_backend("two")
+    dataplane = await start_dataplane()
+    good = backend.serving("shop.example")
+    await operator.publish(good)
+    await operator.acked(good)
+
+    def lose_a_node(message: Message) -> Message:
+        if isinstance(message, Nodes):
+            return msgspec.structs.replace(message, blobs=message.blobs[1:])
+        return message
+
+    operator.spoil = lose_a_node
+    await operator.publish(other.serving("shop.example"))
+    await operator.until(lambda: bool(operator.nacks))
+
+    assert (await dataplane.get()).body == "one"
+    metrics = (await dataplane.admin("/metrics")).body
+    assert 'fairway_snapshot_rejected_total{reason="verify"} 1.0' in metrics
+
+
+async def test_an_operator_of_another_authority_is_not_believed(
+    operator: "Operator",
+    settings: dict[str, str],
+    stranger: "Authority",
+    start_backend: "StartBackend",
+    start_dataplane: "StartDataplane",
+) -> None:
+    backend = await start_backend("one")
+    await operator.publish(backend.serving("shop.example"))
+    trust(settings, stranger)
+
+    dataplane = await start_dataplane()
+    failed = await dataplane.event("stream_failed")
+
+    assert "handshake failed" in str(failed["reason"])
+    assert operator.hellos == []
+    assert (await dataplane.admin("/readyz")).status == 503
+
+
+async def test_a_data_plane_of_another_authority_is_refused_until_its_files_are_right(
+    *,
+    operator: "Operator",
+    authority: "Authority",
+    settings: dict[str, str],
+    stranger: "Authority",
+    start_backend: "StartBackend",
+    start_dataplane: "StartDataplane",
+) -> None:
+    backend = await start_backend("one")
+    await operator.publish(backend.serving("shop.example"))
+    show(settings, *stranger.issue("dataplane"))
+    dataplane = await start_dataplane()
+    await dataplane.event("stream_failed")
+    assert operator.hellos == []
+
+    chain, key = authority.issue("dataplane")
+    show(settings, chain, key)
+    await dataplane.ready()
+    chain_of_next, key_of_next = authority.issue("dataplane")
+    show(settings, chain_of_next, key_of_next)
+    await dataplane.event("stream_credentials_changed")
+    await operator.until(lambda: len(operator.hellos) == 2)
+
+    assert [peer.strip() for peer in operator.peers] == [chain.strip(), chain_of_next.strip()]
+
+
+def trust(settings: dict[str, str], authority: "Authority") -> None:
+    """Change whom a data plane believes."""
+    Path(settings["STREAM_AUTHORITY"]).write_bytes(authority.trusted)
+
+
+def show(settings: dict[str, str], chain: bytes, key: bytes) -> None:
+    """Change the files of a data plane's certificate."""
+    Path(settings["STREAM_CERTIFICATE"]).write_bytes(chain)
+    Path(settings["STREAM_KEY"]).write_bytes(key)
+
+
+def accepted_by(worker: int) -> set[int]:
+    """Return the client ports of the connections that a process holds, as the kernel knows them."""
+    held = set()
+    for entry in Path(f"/proc/{worker}/fd").iterdir():
+        with contextlib.suppress(FileNotFoundError):
+            held.add(str(entry.readlink()))
+    # proc_net_tcp: 2 is the remote address as HEX:PORT, 9 the inode.
+    rows = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+    return {int(row[2].partition(":")[2], 16) for row in rows if f"socket:[{row[9]}]" in held}
+
+
+async def both_serve(dataplane: "Dataplane") -> None:
+    async with asyncio.timeout(LIMIT_SECONDS):
+        while len(await dataplane.workers()) < 2:  # noqa: ASYNC110 - another process knows
+            await asyncio.sleep(0.02)
+
+
+class Load:
+    """
+    Clients that keep their connections, and some that make a new one for each request.
+
+    A connection whose port is in ``doomed`` may break; every other must not.
+    """
+
+    def __init__(self, dataplane: "Dataplane") -> None:
+        self.doomed: set[int] = set()
+        self._dataplane = dataplane
+        self._count = 0
+        self._progress = asyncio.Event()
+        self._stopping = False
+        self._clients = [
+            *(asyncio.create_task(self._client(requests=1_000_000)) for _ in range(10)),
+            *(asyncio.create_task(self._client(requests=1)) for _ in range(4)),
+        ]
+
+    async def answered(self, number: int) -> None:
+        """Wait for so many further answers."""
+        goal = self._count + number
+        async with asyncio.timeout(LIMIT_SECONDS):
+            while self._count < goal:
+                self._progress.clear()
+                await self._progress.wait()
+
+    async def stop(self) -> list[str]:
+        """Return what failed on connections that were not doomed."""
+        self._stopping = True
+        async with asyncio.timeout(LIMIT_SECONDS):
+            return [failure for found in await asyncio.gather(*self._clients) for failure in found]
+
+    async def _client(self, requests: int) -> list[str]:
+        failures = []
+        while not self._stopping:
+            reader, writer = await self._dataplane.connect()
+            port = writer.get_extra_info("sockname")[1]
+            try:
+                await self._talk(reader, writer, requests)
+            except (ConnectionError, asyncio.IncompleteReadError) as error:
+                if port not in self.doomed:
+                    failures.append(repr(error))
+            finally:
+                writer.close()
+        return failures
+
+    async def _talk(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, requests: int
+    ) -> None:
+        for _ in range(requests):
+            writer.write(REQUEST)
+            head = await reader.readuntil(b"\r\n\r\n")
+            await reader.readexactly(len("one"))
+            if not head.startswith(b"HTTP/1.1 200 OK\r\n"):
+                raise ConnectionError(head.decode())
+            self._count += 1
+            self._progress.set()
+            if self._stopping or b"connection: close" in head.lower():
+                return
