@@ -10,7 +10,12 @@ from fairway_operator.cli.settings import environ_of
 
 def run(arguments: Sequence[str]) -> int:
     """Run until a signal ends it; return the exit status."""
-    environ = environ_of("dataplane", DataplaneConfig, arguments)
+    environ = environ_of(
+        "dataplane",
+        DataplaneConfig,
+        arguments,
+        example="fairway dataplane --operators fairway-operator:8600 --workers 2",
+    )
     try:
         config = config_from_env(environ)
     except ValueError as error:

@@ -23,7 +23,7 @@ from fairway_operator.refs import Kind
 from fairway_snapshot.filters import DirectResponse, FilterSpec, HttpsRedirect, Redirect
 from fairway_snapshot.matcher import HostIndex, Verdict, host_candidates
 from fairway_snapshot.matcher import explain as judge
-from fairway_snapshot.model import CertificateId, HostPattern, Route
+from fairway_snapshot.model import BackendId, CertificateId, HostPattern, Route
 from fairway_snapshot.target import (
     TargetRefused,
     has_encoded_slash,
@@ -176,7 +176,7 @@ def _forwarded(
     return 503, "the route has no ready endpoints"
 
 
-def _endpoints(snapshot: Snapshot, name: Any) -> list[str]:
+def _endpoints(snapshot: Snapshot, name: BackendId) -> list[str]:
     backend = snapshot.backends.get(name)
     return [
         f"[{each.host}]:{each.port}" if ":" in each.host else f"{each.host}:{each.port}"
@@ -224,8 +224,13 @@ def _facts(explanation: Explanation, compiled: Compiled) -> Iterator[tuple[str, 
     total = sum(each.weight for each in route.backends)
     for each in route.backends:
         share = f"{each.weight / total:.0%} " if total else ""
-        endpoints = ", ".join(_endpoints(compiled.compilation.snapshot, each.backend))
-        yield "backend", f"{share}{each.backend} at {endpoints or 'no endpoint'}"
+        yield "backend", f"{share}{each.backend} at {_where(each.backend, compiled)}"
+
+
+def _where(backend: BackendId, compiled: Compiled) -> str:
+    endpoints = ", ".join(_endpoints(compiled.compilation.snapshot, backend))
+    unknown = backend.rpartition(":")[0] in compiled.without_endpoints
+    return endpoints or ("endpoints that are not in the files" if unknown else "no endpoint")
 
 
 def _reasons(explanation: Explanation) -> Iterator[tuple[str, str, str, str]]:

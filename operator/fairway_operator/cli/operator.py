@@ -11,7 +11,12 @@ from fairway_operator.config import OperatorConfig, config_from_env
 
 def run(arguments: Sequence[str]) -> int:
     """Run until a signal ends it; return the exit status."""
-    environ = environ_of("operator", OperatorConfig, arguments)
+    environ = environ_of(
+        "operator",
+        OperatorConfig,
+        arguments,
+        example="fairway operator --kubeconfig ~/.kube/config",
+    )
     try:
         config = config_from_env(environ)
     except ValueError as error:

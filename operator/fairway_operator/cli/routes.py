@@ -114,7 +114,7 @@ def _told(value: object) -> str:
         return ",".join(map(_told, value))
     if isinstance(value, dict):
         return f"{value.get('name')}:{value.get('value')}"
-    return str(value)
+    return str(value).replace("\n", "\\n")
 
 
 def backend_texts(route: Route, backends: Mapping[BackendId, Backend]) -> Iterator[str]:

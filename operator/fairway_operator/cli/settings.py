@@ -13,7 +13,9 @@ from typing import Any
 from fairway_snapshot.settings import describe
 
 
-def environ_of(program: str, config: type[Any], arguments: Sequence[str]) -> Mapping[str, str]:
+def environ_of(
+    program: str, config: type[Any], arguments: Sequence[str], *, example: str
+) -> Mapping[str, str]:
     """
     Return the environment with the flags in it; flags win.
 
@@ -21,9 +23,10 @@ def environ_of(program: str, config: type[Any], arguments: Sequence[str]) -> Map
     """
     parser = argparse.ArgumentParser(
         prog=f"fairway {program}",
+        usage=f"fairway {program} [--setting VALUE]...",
         allow_abbrev=False,
         description="Every flag may be given as a variable of the environment instead.",
-        epilog=f"Example: fairway {program} --help",
+        epilog=f"Example: {example}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     for setting in describe(config):

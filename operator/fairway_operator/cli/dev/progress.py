@@ -9,9 +9,9 @@ import time
 from collections.abc import Collection
 
 from fairway_operator.cli.dev.board import Board
-from fairway_operator.relay import Receipt
 from fairway_operator.reconciler import Commit
 from fairway_operator.refs import ObjectRef
+from fairway_operator.relay import Receipt
 
 
 class Progress:

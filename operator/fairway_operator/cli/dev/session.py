@@ -119,6 +119,7 @@ class Session:
                         "FAIRWAY__WORKERS": str(self._options.workers),
                         "FAIRWAY__DRAIN_SECONDS": str(DRAIN_SECONDS),
                         "FAIRWAY__INSTANCE": "dev",
+                        "FAIRWAY__ACCESS_LOG__FORMAT": "off",
                     }
                 )
                 try:
