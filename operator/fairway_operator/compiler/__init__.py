@@ -11,6 +11,7 @@ changed, a host is merged again when one of its objects was.
 
 from fairway_operator.compiler.compiler import Compiler
 from fairway_operator.compiler.outcome import Compilation, Condition, Serving
+from fairway_operator.compiler.preview import Preview
 from fairway_operator.compiler.settings import CONTROLLER_NAME, CompilerSettings
 
 __all__ = [
@@ -19,5 +20,6 @@ __all__ = [
     "Compiler",
     "CompilerSettings",
     "Condition",
+    "Preview",
     "Serving",
 ]

@@ -14,11 +14,14 @@ from fairway_operator.resources import Ingress, Route
 def is_ours(resource: Ingress | Route, lookup: Lookup) -> bool:
     """Tell whether this controller serves the object."""
     if isinstance(resource, Route):
-        name: str | None = resource.spec.ingress_class_name
-    elif resource.class_name is not None:
-        name = resource.class_name
-    else:
-        name = resource.class_annotation
+        return is_our_class(resource.spec.ingress_class_name, lookup)
+    if resource.class_name is not None:
+        return is_our_class(resource.class_name, lookup)
+    return is_our_class(resource.class_annotation, lookup)
+
+
+def is_our_class(name: str | None, lookup: Lookup) -> bool:
+    """Tell whether this controller serves the objects that name this class, or none."""
     if not name:
         return lookup.settings.watch_without_class
     found = lookup.ingress_class(name)

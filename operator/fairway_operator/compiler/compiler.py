@@ -13,6 +13,7 @@ from rpds import HashTrieMap
 
 from fairway_operator.compiler.backends import build_backend, service_findings
 from fairway_operator.compiler.certificates import CertificateChecks
+from fairway_operator.compiler.classes import is_our_class, is_ours
 from fairway_operator.compiler.conditions import conditions_of
 from fairway_operator.compiler.contribution import Contribution
 from fairway_operator.compiler.hosts import merge, merge_what_fits
@@ -20,12 +21,13 @@ from fairway_operator.compiler.lookup import Lookup, grants_of
 from fairway_operator.compiler.memo import Memo, Touched
 from fairway_operator.compiler.names import settle
 from fairway_operator.compiler.outcome import Compilation, Serving
+from fairway_operator.compiler.preview import Preview, preview
 from fairway_operator.compiler.settings import CompilerSettings
 from fairway_operator.compiler.single import Compiled, compile_single
 from fairway_operator.findings import Finding, Severity
 from fairway_operator.hosts import ANY_HOST
 from fairway_operator.refs import Kind, ObjectRef
-from fairway_operator.resources import EndpointSlice, IngressClass
+from fairway_operator.resources import EndpointSlice, Ingress, IngressClass, Route
 from fairway_operator.world import EMPTY as EMPTY_WORLD
 from fairway_operator.world import World
 from fairway_snapshot.codec import encode_leaf
@@ -53,6 +55,25 @@ class Compiler:
             self._forget()
             raise
 
+    def serves_class(self, name: str | None) -> bool:
+        """Tell whether objects of this class, or of none, are ours in the World compiled last."""
+        return is_our_class(name, self._lookup(self._world))
+
+    def preview(self, resource: Ingress | Route) -> Preview | None:
+        """
+        Return what would be said of this version in the World compiled last.
+
+        None is for an object that is not ours. Costs what the object costs, and
+        changes nothing.
+        """
+        lookup = self._lookup(self._world)
+        if not is_ours(resource, lookup):
+            return None
+        return preview(resource, lookup, self._memo, lambda name: self._fixed(self._world, name))
+
+    def _lookup(self, world: World) -> Lookup:
+        return Lookup(world, self.settings, self._checks)
+
     def _forget(self) -> None:
         self._world: World = EMPTY_WORLD
         self._memo = Memo()
@@ -66,7 +87,7 @@ class Compiler:
         touched = Touched()
         for ref in sorted(self._dirty(world, changed, touched)):
             known = self._memo.compiled.get(ref)
-            lookup = Lookup(world, self.settings, self._checks)
+            lookup = self._lookup(world)
             good = None if known is None else known.good
             self._memo.replace(ref, compile_single(world, ref, lookup, good), touched)
         self._snapshot = self._evolve(world, touched)
@@ -198,7 +219,7 @@ class Compiler:
         for host in contribution.hosts:
             for _, finding in self._memo.losses.get(host, {}).get(ref, ()):
                 yield finding
-        for name in {claim.host for claim in contribution.names}:
+        for name in contribution.names:
             yield from self._memo.name_findings.get(name, {}).get(ref, ())
 
     def _other_findings(self, world: World, ref: ObjectRef) -> tuple[Finding, ...]:

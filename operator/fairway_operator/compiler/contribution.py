@@ -66,6 +66,7 @@ class Contribution(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     age: Age
     hosts: Mapping[HostPattern, tuple[Candidate, ...]]
     """Every host of the object, those without a route too; sorted candidates."""
-    names: tuple[NameClaim, ...]
+    names: Mapping[HostPattern, NameClaim]
+    """Every server name that it wants a certificate for."""
     backends: frozenset[BackendUse]
     findings: tuple[Finding, ...]

@@ -131,7 +131,7 @@ class Memo:
         for ref in self.by_name.of(name):
             contribution = self.contribution(ref)
             if contribution is not None:
-                yield from (claim for claim in contribution.names if claim.host == name)
+                yield contribution.names[name]
 
     def lose(self, host: HostPattern, merged: MergedHost, touched: Touched) -> None:
         """Note who loses on a host."""
@@ -178,15 +178,16 @@ class Memo:
     def _relate_names(
         self, ref: ObjectRef, old: Contribution | None, new: Contribution | None, touched: Touched
     ) -> None:
-        before = () if old is None else old.names
-        after = () if new is None else new.names
-        if before == after:
-            return
-        for claim in before:
-            self.by_name.discard(claim.host, ref)
-        for claim in after:
-            self.by_name.add(claim.host, ref)
-        touched.names.update(claim.host for claim in (*before, *after))
+        before = {} if old is None else old.names
+        after = {} if new is None else new.names
+        for name in before:
+            if name not in after:
+                self.by_name.discard(name, ref)
+        for name in after:
+            self.by_name.add(name, ref)
+        touched.names.update(
+            name for name in before.keys() | after.keys() if before.get(name) != after.get(name)
+        )
 
     def _relate_uses(
         self, ref: ObjectRef, old: Contribution | None, new: Contribution | None, touched: Touched

@@ -64,7 +64,7 @@ def compile_single(
             needs=frozenset(lookup.needs),
             good=None,
         )
-    contribution: Contribution | None = _guarded(resource, lookup)
+    contribution: Contribution | None = contribution_of(resource, lookup)
     assert contribution is not None
     findings = problems + contribution.findings
     if ref in world.undecodable:
@@ -89,7 +89,8 @@ def compile_single(
     )
 
 
-def _guarded(resource: Ingress | Route, lookup: Lookup) -> Contribution:
+def contribution_of(resource: Ingress | Route, lookup: Lookup) -> Contribution:
+    """Return what one version asks for; never raises, whatever its content brings out."""
     try:
         if isinstance(resource, Ingress):
             return compile_ingress(resource, lookup)
@@ -107,7 +108,7 @@ def _guarded(resource: Ingress | Route, lookup: Lookup) -> Contribution:
             generation=resource.metadata.generation,
             age=("", "", "", ""),
             hosts={},
-            names=(),
+            names={},
             backends=frozenset(),
             findings=(finding,),
         )
@@ -125,7 +126,7 @@ def _kept(
         return None
     if good is present:
         return None
-    earlier = _guarded(good, lookup)
+    earlier = contribution_of(good, lookup)
     if is_broken(earlier.findings) or is_refused(earlier.findings):
         return None
     readable = not any(each.reason in _HOST_HIDING for each in findings)

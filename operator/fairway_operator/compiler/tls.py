@@ -6,7 +6,7 @@ useless is reported, and its hosts get the default certificate; others are not
 affected.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 from fairway_operator.compiler.contribution import Age, NameClaim
@@ -30,7 +30,7 @@ class TlsSection(NamedTuple):
 class TlsOutcome(NamedTuple):
     """What the TLS sections of an object come to."""
 
-    claims: tuple[NameClaim, ...]
+    claims: Mapping[HostPattern, NameClaim]
     secure: frozenset[HostPattern]
     """Hosts of the object that are served over TLS."""
     findings: tuple[Finding, ...]
@@ -60,9 +60,7 @@ class TlsSections:
         for section in given:
             if section.secret is not None:
                 self._claim(section, section.secret, served)
-        return TlsOutcome(
-            tuple(self._claims.values()), frozenset(self._secure), tuple(self._findings)
-        )
+        return TlsOutcome(self._claims, frozenset(self._secure), tuple(self._findings))
 
     def _claim(self, section: TlsSection, secret: str, served: tuple[HostPattern, ...]) -> None:
         ref = ObjectRef(Kind.SECRET, self._owner.namespace, secret)
