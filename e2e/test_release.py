@@ -26,10 +26,16 @@ async def test_pods_are_restricted_and_data_planes_know_no_credentials(world: Wo
 
 async def test_an_upgrade_fails_no_request(world: World) -> None:
     site = world.site("upgraded.test")
-    await world.apps.apply(objects.ingress("upgraded", "upgraded.test", "red"))
+    secure = world.site("upgraded-tls.test", secure=True)
+    await world.apps.apply(
+        objects.certified("upgraded-tls", "upgraded-tls.test").secret,
+        objects.ingress("upgraded", "upgraded.test", "red"),
+        objects.ingress("upgraded-tls", "upgraded-tls.test", "blue", secret="upgraded-tls"),
+    )
     await world.answers(site, "red")
+    await world.answers(secure, "blue")
     old = set(await world.system.pods("dataplane")) | set(await world.system.pods("operator"))
-    async with Load(site) as load:
+    async with Load(site) as load, Load(secure) as secure_load:
         await world.release.install(
             "dataplane.podAnnotations.revision=two", "operator.podAnnotations.revision=two"
         )
@@ -41,6 +47,7 @@ async def test_an_upgrade_fails_no_request(world: World) -> None:
         await eventually("every pod of the old revision is gone", replaced, seconds=120)
         await asyncio.sleep(1)
     assert not load.failures, load.story()
+    assert not secure_load.failures, secure_load.story()
 
 
 async def test_uninstall_leaves_nothing_behind(world: World) -> None:

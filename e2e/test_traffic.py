@@ -60,6 +60,9 @@ async def test_the_certificate_of_a_host_comes_from_its_secret(world: World) -> 
     await world.answers(world.site("second.test", secure=True), "blue")
     assert await _certificate(world.site("first.test", secure=True)) == first.der
     assert await _certificate(world.site("second.test", secure=True)) == second.der
+    redirect = await ask(world.site("first.test", "/some?query"))
+    assert redirect.status == 308
+    assert redirect.headers["location"] == "https://first.test/some?query"
 
     renewed = objects.certified("first-tls", "first.test")
     await world.apps.apply(renewed.secret)
