@@ -70,8 +70,9 @@ class AccessLog:
     """The access log of one worker."""
 
     __slots__ = (
-        "_clock", "_credit", "_descriptor", "_format", "_held_bytes", "_loop", "_queries", "_ring",
-        "_sample", "_turn", "_unsent", "_wanted", "deadline", "dropped", "slot", "snapshot",
+        "_clock", "_credit", "_descriptor", "_format", "_held_bytes", "_loop", "_pieces",
+        "_queries", "_ring", "_sample", "_turn", "_wanted", "deadline", "dropped", "slot",
+        "snapshot",
     )  # fmt: skip
 
     dropped: int
@@ -98,7 +99,7 @@ class AccessLog:
         self._descriptor = -1 if settings.format == "off" else _own(descriptor)
         self._ring: deque[Record] = deque()
         self._held_bytes = 0
-        self._unsent = b""
+        self._pieces: deque[bytes] = deque()
         self._turn = False
         self.deadline = NEVER
         self.slot = 0
@@ -158,13 +159,10 @@ class AccessLog:
     def close(self) -> None:
         """Write what can be written at once, and let go of the descriptor."""
         self._clock.forget(self)
-        while self._descriptor >= 0 and (self._ring or self._unsent):
-            before = len(self._ring), len(self._unsent)
-            self._write_some()
-            if (len(self._ring), len(self._unsent)) == before:
+        while self._descriptor >= 0 and (self._ring or self._pieces):
+            self._format_some()
+            if not self._send():
                 break
-        self.dropped += len(self._ring)
-        self._ring.clear()
         self._give_up()
 
     def _take_turn(self) -> None:
@@ -172,55 +170,58 @@ class AccessLog:
         self._turn = False
         if self._descriptor < 0:
             return
-        self._write_some()
-        if self._unsent:
+        if not self._pieces:
+            self._format_some()
+        if not self._send():
             self.deadline = self._clock.now + TICK_SECONDS
             self._clock.hasten(self)
         elif self._ring:
             self._turn = True
             self._loop.call_soon(self._take_turn)
 
-    def _write_some(self) -> None:
-        """Write what a full pipe left behind, then a turn's worth of records."""
-        if not self._send(self._unsent):
-            return
-        piece: list[bytes] = []
+    def _format_some(self) -> None:
+        """Make a turn's worth of records into pieces that a pipe takes whole or not at all."""
+        lines: list[bytes] = []
         size = 0
         offset = time.time() - time.monotonic()
         for _ in range(min(TURN_RECORDS, len(self._ring))):
             record = self._ring.popleft()
             self._held_bytes -= len(record.fields)
             line = self._format(record, offset, self._queries)
-            if size + len(line) > PIPE_BUF and piece:
-                if not self._send(b"".join(piece)):
-                    self._unsent += line
-                    return
-                piece, size = [], 0
-            piece.append(line)
+            if size + len(line) > PIPE_BUF and lines:
+                self._pieces.append(b"".join(lines))
+                lines, size = [], 0
+            lines.append(line)
             size += len(line)
-        self._send(b"".join(piece))
+        if lines:
+            self._pieces.append(b"".join(lines))
 
-    def _send(self, data: bytes) -> bool:
-        """Write without blocking; keep what is not taken, and tell whether that is nothing."""
-        self._unsent = b""
-        if not data:
-            return True
-        try:
-            sent = os.write(self._descriptor, data)
-        except BlockingIOError:
-            sent = 0
-        except OSError as error:
-            self.dropped += data.count(b"\n")
-            if error.errno in (errno.EPIPE, errno.EBADF):
-                self.dropped += len(self._ring)
-                self._ring.clear()
-                self._held_bytes = 0
-                self._give_up()
-            return True  # Such as a full disk: later lines may fare better.
-        self._unsent = data[sent:]
-        return not self._unsent
+    def _send(self) -> bool:
+        """Write the pieces without blocking; tell whether none is left."""
+        pieces = self._pieces
+        while pieces:
+            try:
+                sent = os.write(self._descriptor, pieces[0])
+            except BlockingIOError:
+                return False
+            except OSError as error:
+                if error.errno in (errno.EPIPE, errno.EBADF):
+                    self._give_up()
+                    return True
+                sent = len(pieces[0])  # Such as a full disk: later lines may fare better.
+                self.dropped += pieces[0].count(b"\n")
+            if sent == len(pieces[0]):
+                pieces.popleft()
+            else:
+                pieces[0] = pieces[0][sent:]
+        return True
 
     def _give_up(self) -> None:
+        """Drop what waits: nobody reads, or nothing more is to be written."""
+        self.dropped += len(self._ring) + sum(piece.count(b"\n") for piece in self._pieces)
+        self._ring.clear()
+        self._pieces.clear()
+        self._held_bytes = 0
         if self._descriptor >= 0:
             os.close(self._descriptor)
             self._descriptor = -1

@@ -112,6 +112,8 @@ def _no_password() -> bytes:
 _EXPLANATIONS = {
     "KEY_VALUES_MISMATCH": "the key does not belong to the first certificate of the chain",
     "KEY_TYPE_MISMATCH": "the key does not belong to the first certificate of the chain",
+    # A chain and a key of different kinds are kept apart until they are compared.
+    "NO_CERTIFICATE_ASSIGNED": "the key does not belong to the first certificate of the chain",
     "NO_START_LINE": "the chain or the key is not PEM",
     "BAD_BASE64_DECODE": "the chain or the key is not PEM",
     "BAD_END_LINE": "the chain or the key is not PEM",
@@ -123,5 +125,6 @@ _EXPLANATIONS = {
 
 def _explain(error: ssl.SSLError) -> str:
     """Return a sentence; OpenSSL's reason word is kept because it can be searched for."""
-    reason = error.reason or "UNKNOWN"
+    # Python has no word for the commonest one.
+    reason = error.reason or "NO_START_LINE"
     return f"{_EXPLANATIONS.get(reason, 'the chain or the key cannot be read')} ({reason})"

@@ -58,35 +58,47 @@ def read_hello(data: bytes) -> ClientHello | Unread:
 
 
 def _first_message(data: bytes) -> bytes | Unread:
-    """Return the body of the first handshake message, joined from its records."""
-    size = len(data)
-    if size < 9:
+    """Return the body of the first handshake message."""
+    if len(data) < 5:
         return Unread.INCOMPLETE
     record = data[3] << 8 | data[4]
-    length = data[6] << 16 | data[7] << 8 | data[8]
-    if data[5] != _CLIENT_HELLO:
-        return Unread.NOT_TLS
-    if length > HELLO_LIMIT_BYTES or not 4 <= record <= _RECORD_LIMIT_BYTES:
-        return Unread.MALFORMED
-    if length + 4 <= record:
-        return data[9 : 9 + length] if size >= 9 + length else Unread.INCOMPLETE
-    return _joined(data, length)
+    if record >= 4:
+        length = _length(data[5:9])
+        if isinstance(length, Unread):
+            return length
+        if length + 4 <= record <= _RECORD_LIMIT_BYTES:
+            return data[9 : 9 + length] if len(data) >= 9 + length else Unread.INCOMPLETE
+    return _joined(data)
 
 
-def _joined(data: bytes, length: int) -> bytes | Unread:
+def _joined(data: bytes) -> bytes | Unread:
     """Join a message that its sender has cut into several records."""
     message = bytearray()
     at = 0
-    while len(message) < length + 4:
-        if len(data) < at + 5:
-            return Unread.INCOMPLETE
+    while len(data) >= at + 5:
         record = data[at + 3] << 8 | data[at + 4]
         # Empty fragments of a handshake message are not allowed (RFC 8446 section 5.1).
         if data[at] != _HANDSHAKE_RECORD or not 0 < record <= _RECORD_LIMIT_BYTES:
             return Unread.MALFORMED
         message += data[at + 5 : at + 5 + record]
         at += 5 + record
-    return bytes(message[4 : 4 + length]) if len(data) >= at else Unread.INCOMPLETE
+        length = _length(message)
+        if isinstance(length, int):
+            if len(message) >= length + 4:
+                return bytes(message[4 : 4 + length])
+        elif length is not Unread.INCOMPLETE:
+            return length
+    return Unread.INCOMPLETE
+
+
+def _length(message: bytes | bytearray) -> int | Unread:
+    """Return the length that the message states in its first four bytes."""
+    if message and message[0] != _CLIENT_HELLO:
+        return Unread.NOT_TLS
+    if len(message) < 4:
+        return Unread.INCOMPLETE
+    length = message[1] << 16 | message[2] << 8 | message[3]
+    return length if length <= HELLO_LIMIT_BYTES else Unread.MALFORMED
 
 
 def _read_extensions(message: bytes) -> ClientHello | Unread:
@@ -139,4 +151,6 @@ def _protocols(extension: bytes) -> tuple[bytes, ...]:
         size = extension[at]
         found.append(extension[at + 1 : at + 1 + size])
         at += 1 + size
+    if at != len(extension):
+        raise IndexError(at)
     return tuple(found)

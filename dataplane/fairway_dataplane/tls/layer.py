@@ -50,10 +50,10 @@ class TlsLayer(asyncio.Protocol, asyncio.Transport):
     """Both halves of a TLS connection but for its beginning, which subclasses own."""
 
     __slots__ = (
-        "_clock", "_closing", "_failure", "_held", "_incoming", "_inner", "_lazy", "_limits",
-        "_open", "_outgoing", "_peer_closed", "_pumping", "_reading", "_ssl", "_stalled_seconds",
-        "_transport", "_unsent", "_waste", "_waste_since", "deadline", "resumed", "slot",
-        "version",
+        "_clock", "_closing", "_ended", "_failure", "_held", "_incoming", "_inner", "_lazy",
+        "_limits", "_open", "_outgoing", "_peer_closed", "_pumping", "_reading", "_ssl",
+        "_stalled_seconds", "_transport", "_unsent", "_waste", "_waste_since", "deadline",
+        "resumed", "slot", "version",
     )  # fmt: skip
 
     resumed: bool
@@ -73,6 +73,7 @@ class TlsLayer(asyncio.Protocol, asyncio.Transport):
         self._open = False
         self._closing = False
         self._peer_closed = False
+        self._ended = False
         self._reading = True
         self._pumping = False
         self._lazy = 0
@@ -126,13 +127,10 @@ class TlsLayer(asyncio.Protocol, asyncio.Transport):
         """End the connection, unless the peer said goodbye and the inner protocol goes on."""
         if self._closing or not self._open:
             return False
-        if not self._peer_closed:
-            self._pump()
-        if not self._peer_closed:
-            self._failure = TruncatedError("the connection ended without close_notify")
-            return False
-        # The inner protocol was asked when close_notify came, and did not close.
-        return True
+        # It may come while decrypted bytes wait for a reader: those are handed on first.
+        self._ended = True
+        self._pump()
+        return not self.is_closing()
 
     def pause_writing(self) -> None:
         """Pass the socket's back-pressure on."""
@@ -230,7 +228,7 @@ class TlsLayer(asyncio.Protocol, asyncio.Transport):
             self._say_goodbye()
         self._closing = True
         self._held = b""
-        if self._open and not self._peer_closed:
+        if self._open and not self._peer_closed and not self._ended:
             # Only a transport that reads can see the end of the other side.
             self._transport.write_eof()
             self._resume_socket()
@@ -261,7 +259,7 @@ class TlsLayer(asyncio.Protocol, asyncio.Transport):
         if self._reading or self._closing:
             return
         self._resume_socket()
-        if not self._pumping and (self._held or self._incoming.pending):
+        if not self._pumping and (self._ended or self._held or self._incoming.pending):
             asyncio.get_running_loop().call_soon(self._pump)
 
     def is_reading(self) -> bool:
@@ -385,7 +383,7 @@ class TlsLayer(asyncio.Protocol, asyncio.Transport):
             self._flush()
         if self._waste - self._incoming.pending > WASTE_BYTES:
             self._forgive()
-        self._hear_goodbye()
+        self._hear_end()
 
     def _decrypt(self) -> bytes:
         """Return the plaintext of the records at hand, up to a limit; empty for none."""
@@ -422,10 +420,16 @@ class TlsLayer(asyncio.Protocol, asyncio.Transport):
             self._failure = ConnectionError("too many records with too little in them")
             self.abort()
 
-    def _hear_goodbye(self) -> None:
-        """Pass the peer's close_notify on, if it came; close unless there is more to say."""
-        if self._peer_closed and self._inner is not None and not self._inner.eof_received():
-            self.close()
+    def _hear_end(self) -> None:
+        """Act on the end of the peer's side, once all before it has been handed on."""
+        if self._peer_closed:
+            if self._inner is not None and not self._inner.eof_received():
+                self.close()
+        elif self._ended and self._reading:
+            self._failure = TruncatedError("the connection ended without close_notify")
+            self._closing = True
+            if self._transport is not None:
+                self._transport.close()
 
     # Plaintext to ciphertext.
 
@@ -459,7 +463,7 @@ class TlsLayer(asyncio.Protocol, asyncio.Transport):
     def _resume_socket(self) -> None:
         if not self._reading:
             self._reading = True
-            if self._transport is not None:
+            if self._transport is not None and not self._ended:
                 self._transport.resume_reading()
 
     def _drop(self, size: int) -> None:

@@ -1,0 +1,228 @@
+"""Which certificate answers, and what a bad one costs."""
+
+import itertools
+import ssl
+import time
+from pathlib import Path
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import rsa
+
+from fairway_dataplane.tls.certificates import not_after
+from fairway_dataplane.tls.contexts import (
+    FALLBACK,
+    Contexts,
+    build_contexts,
+    build_contexts_in_steps,
+)
+from fairway_snapshot.model import Certificate, CertificateId
+from fairway_snapshot.secret import SecretBytes
+from tests.fairway_dataplane.tls.conftest import (
+    SHOP,
+    WILD,
+    certificate,
+    certificates,
+    contexts,
+    server_names,
+)
+
+
+def chosen(built: Contexts, name: bytes) -> str | None:
+    identity = built.choose(name)
+    return None if identity is None else identity.certificate
+
+
+def test_an_exact_name_beats_a_wildcard_beats_the_default() -> None:
+    built = contexts(
+        *certificates(shop=SHOP, wild=WILD, default=certificate("default.example")),
+        *server_names({"shop.example": "shop", "*.shop.example": "wild", "": "default"}),
+        *server_names({"a.shop.example": "shop"}),
+    )
+
+    assert chosen(built, b"shop.example") == "n/shop"
+    assert chosen(built, b"a.shop.example") == "n/shop"
+    assert chosen(built, b"b.shop.example") == "n/wild"
+    assert chosen(built, b"b.c.shop.example") == "n/default"
+    assert chosen(built, b"other.example") == "n/default"
+    assert chosen(built, b"") == "n/default"
+
+
+def test_without_a_default_the_self_signed_certificate_answers() -> None:
+    assert chosen(contexts(), b"shop.example") == FALLBACK
+    assert chosen(contexts(), b"") == FALLBACK
+
+
+def test_a_name_whose_certificate_is_missing_is_answered_by_default() -> None:
+    built = contexts(
+        *certificates(default=SHOP), *server_names({"a.example": "missing", "": "default"})
+    )
+
+    assert chosen(built, b"a.example") == "n/default"
+
+
+def test_strict_contexts_refuse_names_that_are_unknown_or_missing() -> None:
+    built = contexts(*certificates(shop=SHOP), *server_names({"shop.example": "shop"}), strict=True)
+
+    assert chosen(built, b"shop.example") == "n/shop"
+    assert built.choose(b"other.example") is None
+    assert built.choose(b"") is None
+
+
+def test_names_of_one_certificate_share_one_context_and_may_share_a_connection() -> None:
+    built = contexts(
+        *certificates(shop=SHOP, wild=WILD),
+        *server_names({"shop.example": "shop", "www.shop.example": "shop", "x.example": "wild"}),
+    )
+
+    assert built.choose(b"shop.example") is built.choose(b"www.shop.example")
+    assert built.same_certificate(b"shop.example", b"shop.example")
+    assert built.same_certificate(b"shop.example", b"www.shop.example")
+    assert not built.same_certificate(b"shop.example", b"x.example")
+    assert not built.same_certificate(b"shop.example", b"unknown.example")
+    assert built.same_certificate(b"", b"x.example")
+
+
+def test_a_change_builds_the_changed_certificate_alone() -> None:
+    before = contexts(
+        *certificates(shop=SHOP, wild=WILD),
+        *server_names({"shop.example": "shop", "x.example": "wild"}),
+    )
+
+    after = build_contexts(before, certificates(shop=certificate("shop.example")))
+
+    assert after.choose(b"x.example") is before.choose(b"x.example")
+    assert after.choose(b"shop.example") is not before.choose(b"shop.example")
+    assert build_contexts(before, []) is before
+
+
+def test_what_is_removed_answers_no_more() -> None:
+    built = contexts(
+        *certificates(shop=SHOP, wild=WILD),
+        *server_names({"shop.example": "shop", "*.x.example": "wild", "": "shop"}),
+    )
+
+    built = build_contexts(
+        built,
+        [
+            *certificates(wild=None),
+            *server_names({"shop.example": None, "*.x.example": None, "": None}),
+        ],
+    )
+
+    assert chosen(built, b"shop.example") == FALLBACK
+    assert chosen(built, b"a.x.example") == FALLBACK
+    assert list(built.identities) == ["n/shop"]
+
+
+def pem(key: rsa.RSAPrivateKey, password: bytes | None = None) -> bytes:
+    return key.private_bytes(
+        serialization.Encoding.PEM,
+        serialization.PrivateFormat.PKCS8,
+        serialization.BestAvailableEncryption(password)
+        if password
+        else serialization.NoEncryption(),
+    )
+
+
+KEY = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+
+
+@pytest.mark.parametrize(
+    ("bad", "reason"),
+    [
+        pytest.param(Certificate(chain=SHOP.chain, key=WILD.key), "does not belong", id="mismatch"),
+        pytest.param(
+            Certificate(chain=SHOP.chain, key=SecretBytes(pem(KEY))), "not belong", id="other kind"
+        ),
+        pytest.param(Certificate(chain=b"", key=SHOP.key), "empty", id="no chain"),
+        pytest.param(Certificate(chain=SHOP.chain, key=SecretBytes(b"\n")), "empty", id="no key"),
+        pytest.param(Certificate(chain=b"hello", key=SHOP.key), "not PEM", id="not PEM"),
+        pytest.param(
+            Certificate(chain=SHOP.chain[:200], key=SHOP.key),
+            "cannot be read|PEM",
+            id="half a chain",
+        ),
+        pytest.param(
+            Certificate(chain=SHOP.chain, key=SecretBytes(b"\0" * (1 << 20))), "longer", id="1 MB"
+        ),
+        pytest.param(
+            Certificate(chain=SHOP.chain * 60, key=SHOP.key), "more than 16384", id="long chain"
+        ),
+        pytest.param(
+            Certificate(chain=SHOP.chain, key=SecretBytes(pem(KEY, b"secret"))),
+            "encrypted",
+            id="a key with a password",
+        ),
+    ],
+)
+def test_a_bad_certificate_is_refused_alone_and_its_last_good_form_serves(
+    bad: Certificate, reason: str
+) -> None:
+    before = contexts(
+        *certificates(shop=SHOP, wild=WILD),
+        *server_names({"shop.example": "shop", "x.example": "wild"}),
+    )
+
+    after = build_contexts(before, certificates(shop=bad, wild=certificate("x.example")))
+
+    assert after.choose(b"shop.example") is before.choose(b"shop.example")
+    assert after.choose(b"x.example") is not before.choose(b"x.example")
+    refused = after.refused[CertificateId("n/shop")]
+    assert any(word in refused for word in reason.split("|")), refused
+    assert build_contexts(after, certificates(shop=SHOP)).refused == {}
+
+
+def test_a_weak_key_is_refused() -> None:
+    weak = rsa.generate_private_key(public_exponent=65537, key_size=1024)
+    leaf = x509.load_pem_x509_certificate(SHOP.chain)
+    signed = (
+        x509.CertificateBuilder()
+        .subject_name(leaf.subject)
+        .issuer_name(leaf.subject)
+        .public_key(weak.public_key())
+        .serial_number(1)
+        .not_valid_before(leaf.not_valid_before_utc)
+        .not_valid_after(leaf.not_valid_after_utc)
+        .sign(weak, hashes.SHA256())
+    )
+    bad = Certificate(
+        chain=signed.public_bytes(serialization.Encoding.PEM), key=SecretBytes(pem(weak))
+    )
+
+    assert "too weak" in contexts(*certificates(weak=bad)).refused[CertificateId("n/weak")]
+
+
+def test_a_key_leaves_no_descriptor_and_no_file_behind() -> None:
+    before = sorted(Path("/proc/self/fd").iterdir())
+
+    contexts(*certificates(shop=SHOP, bad=Certificate(chain=SHOP.chain, key=WILD.key)))
+
+    assert sorted(Path("/proc/self/fd").iterdir()) == before
+
+
+def test_the_expiry_of_a_leaf_is_known() -> None:
+    assert not_after(certificate("a", now=1_800_000_000.0)) == 1_800_086_400.0
+    assert not_after(Certificate(chain=b"hello", key=SHOP.key)) is None
+
+
+def test_building_stops_after_each_certificate_for_others_to_run() -> None:
+    steps = build_contexts_in_steps(contexts(), certificates(a=SHOP, b=WILD, c=SHOP))
+    times = [time.perf_counter(), *(time.perf_counter() for _ in steps)]
+    pauses = [after - before for before, after in itertools.pairwise(times)]
+
+    assert len(pauses) == 3
+    assert min(pauses) < 0.005
+
+
+def test_old_versions_and_weak_ciphers_are_not_offered() -> None:
+    context = contexts().fallback.context
+
+    assert context.minimum_version is ssl.TLSVersion.TLSv1_2
+    assert context.options & ssl.OP_NO_RENEGOTIATION
+    assert context.options & ssl.OP_NO_COMPRESSION
+    assert context.num_tickets == 1
+    assert all(
+        "GCM" in cipher["name"] or "CHACHA20" in cipher["name"] for cipher in context.get_ciphers()
+    )
