@@ -153,13 +153,13 @@ def _object(
     file: str, chunk: Chunk, body: Mapping[str, Any], path: Path
 ) -> Manifest | Problem | None:
     def mistake(field: str, message: str, hint: str, reason: str = "InvalidObject") -> Problem:
-        return _error(reason, f"{field}: {message}", hint, _place(file, chunk, path, field))
+        return _error(reason, message, hint, _place(file, chunk, path, field), field=field)
 
     try:
         kind = kind_of(body.get("apiVersion"), body.get("kind"))
     except ValueError as error:
         message, _, hint = str(error).partition("; ")
-        return mistake("apiVersion", message, hint, "UnknownVersion")
+        return mistake("", message, hint, "UnknownVersion")
     if kind is None:
         return None
     metadata = body.get("metadata")
@@ -189,8 +189,15 @@ _TYPE_NAMES: dict[type, str] = {
 }
 
 
-def _error(reason: str, message: str, hint: str, place: Place) -> Problem:
-    return Problem(severity=Severity.ERROR, reason=reason, message=message, hint=hint, place=place)
+def _error(reason: str, message: str, hint: str, place: Place, *, field: str = "") -> Problem:
+    return Problem(
+        severity=Severity.ERROR,
+        reason=reason,
+        message=message,
+        hint=hint,
+        place=place,
+        field=field,
+    )
 
 
 def _twice(later: Manifest, earlier: Manifest) -> Problem:

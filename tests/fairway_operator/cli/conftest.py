@@ -1,0 +1,134 @@
+"""A real ``fairway dev`` as a child process, and what one does to it."""
+
+import http.client
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+EXAMPLES = Path(__file__).parents[3] / "examples"
+
+START_SECONDS = 20.0
+"""Generous: the suite may run on a machine that does other things as well."""
+
+
+class Dev:
+    """One running ``fairway dev``; its output is collected line by line."""
+
+    def __init__(self, *arguments: str, stdin: bytes | None = None) -> None:
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", "from fairway_operator.cli.main import main; main()", "dev",
+             "--http-port=0", "--https-port=0", "--admin-port=0", *arguments],
+            stdin=subprocess.DEVNULL if stdin is None else subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            env={**os.environ, "TERM": "dumb", "PYTHONWARNINGS": "default"},
+        )  # fmt: skip
+        self.lines: list[str] = []
+        self._grown = threading.Condition()
+        self._ended = False
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+        if stdin is not None:
+            assert self.process.stdin is not None
+            self.process.stdin.write(stdin)
+            self.process.stdin.close()
+
+    def _read(self) -> None:
+        assert self.process.stdout is not None
+        for line in self.process.stdout:
+            with self._grown:
+                self.lines.append(line.decode().rstrip("\n"))
+                self._grown.notify_all()
+        with self._grown:
+            self._ended = True
+            self._grown.notify_all()
+
+    @property
+    def output(self) -> str:
+        return "\n".join(self.lines)
+
+    def wait_for(self, pattern: str, *, after: int = 0, seconds: float = START_SECONDS) -> str:
+        """Return the first line that matches, of those after the given number of lines."""
+        until = time.monotonic() + seconds
+        with self._grown:
+            while True:
+                for line in self.lines[after:]:
+                    if re.search(pattern, line):
+                        return line
+                left = until - time.monotonic()
+                if left <= 0 or self._ended:
+                    raise AssertionError(f"no line matches {pattern!r} in:\n{self.output}")
+                self._grown.wait(left)
+
+    def ready(self) -> "Dev":
+        self.port = int(
+            self.wait_for(r"^curl .*http://127\.0\.0\.1:\d+")
+            .rpartition("127.0.0.1:")[2]
+            .partition("/")[0]
+        )
+        return self
+
+    def get(self, host: str, path: str, **headers: str) -> tuple[int, str]:
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=10)
+        try:
+            connection.request("GET", path, headers={"Host": host, **headers})
+            response = connection.getresponse()
+            return response.status, response.read().decode()
+        finally:
+            connection.close()
+
+    def eventually(self, check: Callable[[], bool], seconds: float = START_SECONDS) -> float:
+        """Return how long it took until ``check`` held."""
+        began = time.monotonic()
+        while not check():
+            if time.monotonic() - began > seconds:
+                raise AssertionError(f"did not come about; output:\n{self.output}")
+            time.sleep(0.002)
+        return time.monotonic() - began
+
+    def stop(self, number: int = signal.SIGINT) -> int:
+        if self.process.poll() is None:
+            self.process.send_signal(number)
+        status = self.process.wait(15)
+        self._reader.join(5)
+        assert self.process.stdout is not None
+        self.process.stdout.close()
+        return status
+
+
+@pytest.fixture
+def start_dev() -> Iterator[Callable[..., Dev]]:
+    running: list[Dev] = []
+
+    def start(*arguments: str, stdin: bytes | None = None) -> Dev:
+        running.append(Dev(*arguments, stdin=stdin))
+        return running[-1]
+
+    yield start
+    for dev in running:
+        dev.stop()
+
+
+@pytest.fixture
+def quickstart(tmp_path: Path) -> Path:
+    """A copy of the quickstart that a test may edit."""
+    folder = tmp_path / "quickstart"
+    folder.mkdir()
+    for file in (EXAMPLES / "quickstart").iterdir():
+        (folder / file.name).write_text(file.read_text())
+    return folder
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])

@@ -1,0 +1,338 @@
+"""``fairway dev`` as a newcomer meets it: real files, a real process, real requests."""
+
+import http.client
+import json
+import os
+import re
+import shlex
+import signal
+import socket
+import statistics
+import subprocess
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+StartDev = Callable[..., Any]
+"""Starts a ``Dev`` of conftest."""
+
+
+def test_the_printed_commands_work(start_dev: StartDev, quickstart: Path) -> None:
+    began = time.monotonic()
+    dev = start_dev("-f", str(quickstart)).ready()
+    dev.wait_for("echo backends answer")
+    assert time.monotonic() - began < 15  # 5 s on a machine that has nothing else to do
+
+    commands = [line for line in dev.lines if line.startswith("curl ")]
+    assert len(commands) == 5
+    for command in commands:
+        shown = subprocess.run(
+            [*shlex.split(command), "-s", "-i"], capture_output=True, text=True, check=True
+        )
+        assert shown.stdout.startswith("HTTP/1.1 200"), (command, shown.stdout)
+        assert "x-echo-backend: shop/" in shown.stdout.lower()
+    assert dev.stop() == 0
+
+
+def test_edits_go_live_within_time_and_no_request_fails(
+    start_dev: StartDev, quickstart: Path
+) -> None:
+    dev = start_dev("-f", str(quickstart)).ready()
+    dev.wait_for("echo backends answer")
+    load = Load(dev.port)
+    load.start()
+    file = quickstart / "shop.yaml"
+    text = file.read_text()
+    seconds = []
+    for number in range(50):
+        path = f"/edit-{number}"
+        save(file, text.replace("/healthz", path).replace("Exact\n", EXACT_TO_CART), how=number % 3)
+        seconds.append(dev.eventually(lambda path=path: "shop/cart:80" in dev.get(HOST, path)[1]))
+    counts = load.stop()
+
+    assert set(counts) == {200}, counts
+    assert counts[200] > 100
+    # The promise is 200 ms for the 99th percentile; this machine may be busy with other things.
+    assert statistics.median(seconds) < 0.5, sorted(seconds)
+    assert len(re.findall(r" live in \d+ ms  ", dev.output)) >= 50
+
+
+HOST = "shop.localhost"
+# Gives the path above the backend that no other path of its kind has.
+EXACT_TO_CART = (
+    "Exact\n            backend: {service: {name: cart, port: {number: 80}}}\n"
+    "          - path: /rest\n            pathType: Exact\n"
+)
+
+
+BROKEN = {
+    "syntax": ("spec:\n  ingressClassName", "spec:\n\tingressClassName"),
+    "wrong type": ("port: {name: http}", "port: {number: eighty}"),
+    "unknown port": ("port: {name: http}", "port: {number: 8080}"),
+    "missing Service": ("name: cart, port: {name", "name: crat, port: {name"),
+    "an old API": ("networking.k8s.io/v1\n", "extensions/v1beta1\n"),
+    "equal keys": ("pathType: Exact\n", "pathType: Exact\n            pathType: Prefix\n"),
+}
+
+SAID = {
+    "syntax": """\
+FILE:8:1: error: found character that cannot start any token, while scanning for the next token
+    indent with spaces, not tabs; put a text that starts with @, ` or % in quotes""",
+    "wrong type": """\
+FILE:20:42: error: Ingress shop/shop: spec.rules[0].http.paths[1].backend.service.port: a backend names its port exactly once
+    write either number or name
+FILE:20:49: error: Ingress shop/shop: spec.rules[0].http.paths[1].backend.service.port.number: 'eighty' is not a port number
+    write a number from 1 to 65535""",
+    "unknown port": """\
+FILE:20:42: error: Ingress shop/shop: spec.rules[0].http.paths[1].backend.service.port: Service 'cart' has no port 8080; its requests answer 503
+    its ports are 80 (http)""",
+    "missing Service": """\
+FILE:20:30: error: Ingress shop/shop: spec.rules[0].http.paths[1].backend.service.name: there is no Service 'crat' in namespace 'shop'; its requests answer 503
+    create the Service or correct the name""",
+    "an old API": """\
+FILE:2:1: error: 'extensions/v1beta1' has no Ingress that is read
+    write networking.k8s.io/v1""",
+    "equal keys": """\
+FILE:23:13: error: the key 'pathType' stands twice in one mapping
+    remove one of them; most tools would silently take the last""",
+}
+
+
+def test_a_broken_edit_says_what_to_write_and_the_last_good_state_serves(
+    start_dev: StartDev, quickstart: Path
+) -> None:
+    dev = start_dev("-f", str(quickstart)).ready()
+    dev.wait_for("echo backends answer")
+    file = quickstart / "shop.yaml"
+    good = file.read_text()
+    load = Load(dev.port)
+    load.start()
+    for name, (old, new) in BROKEN.items():
+        assert old in good
+        seen = len(dev.lines)
+        file.write_text(good.replace(old, new, 1))
+        dev.wait_for("not applied", after=seen)
+
+        said = [line for line in dev.lines[seen:] if "not applied" not in line]
+        assert "\n".join(said).replace(str(file), "FILE") == SAID[name], name
+        assert dev.lines[-1] == f"not applied: {file}; what was served before is still served"
+        assert "shop/cart:80" in dev.get(HOST, "/cart")[1]
+
+        seen = len(dev.lines)
+        file.write_text(good)
+        dev.wait_for("no errors any more", after=seen)
+    assert set(load.stop()) == {200}
+
+
+def test_a_good_edit_of_one_file_is_not_kept_back_by_a_broken_other(
+    start_dev: StartDev, quickstart: Path
+) -> None:
+    dev = start_dev("-f", str(quickstart)).ready()
+    shop, pay = quickstart / "shop.yaml", quickstart / "checkout.yaml"
+    shop.write_text(shop.read_text().replace("name: cart, port", "name: crat, port"))
+    dev.wait_for("not applied")
+    pay.write_text(pay.read_text().replace("/checkout}", "/buy}"))
+
+    dev.eventually(lambda: dev.get("pay.localhost", "/buy")[0] == 200)
+    assert dev.get("pay.localhost", "/checkout")[0] == 404
+    assert "shop/cart:80" in dev.get(HOST, "/cart")[1]
+
+
+def test_deleting_a_file_withdraws_its_routes_and_nothing_else(
+    start_dev: StartDev, quickstart: Path
+) -> None:
+    dev = start_dev("-f", str(quickstart)).ready()
+    (quickstart / "checkout.yaml").unlink()
+
+    dev.eventually(lambda: dev.get("pay.localhost", "/checkout")[0] == 404)
+    assert dev.get(HOST, "/cart")[0] == 200
+    dev.wait_for(r"- route pay.localhost /checkout/\*")
+
+
+def test_a_new_file_in_a_new_folder_is_served(start_dev: StartDev, quickstart: Path) -> None:
+    dev = start_dev("-f", str(quickstart)).ready()
+    (quickstart / "more").mkdir()
+    (quickstart / "more" / "new.yaml").write_text(ALONE)
+
+    dev.eventually(lambda: dev.get("alone.localhost", "/")[0] == 200)
+    dev.wait_for("curl -H 'Host: alone.localhost' http://127.0.0.1:")
+
+
+ALONE = """
+apiVersion: networking.k8s.io/v1
+kind: Ingress
+metadata: {name: alone}
+spec:
+  ingressClassName: traefik
+  rules:
+    - host: alone.localhost
+      http:
+        paths:
+          - {path: /, pathType: Prefix, backend: {service: {name: web, port: {name: http}}}}
+"""
+
+
+def test_an_ingress_from_stdin_needs_nothing_else(start_dev: StartDev) -> None:
+    dev = start_dev("-f", "-", stdin=ALONE.encode()).ready()
+
+    status, body = dev.get("alone.localhost", "/a%20b?x=1", accept="application/json", probe="yes")
+
+    assert status == 200
+    seen = json.loads(body)
+    assert (seen["backend"], seen["method"], seen["target"]) == (
+        "default/web:80",
+        "GET",
+        "/a%20b?x=1",
+    )
+    assert ["probe", "yes"] in [[name.lower(), value] for name, value in seen["headers"]]
+    dev.wait_for("the class 'traefik' counts as ours")
+    dev.wait_for("Service default/web is not in the files")
+
+
+def test_an_annotated_service_goes_to_its_own_address(start_dev: StartDev, tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        port = listening.getsockname()[1]
+        threading.Thread(target=answer_once, args=(listening,), daemon=True).start()
+        (tmp_path / "all.yaml").write_text(
+            ALONE.replace("name: http", "number: 80")
+            + "---\napiVersion: v1\nkind: Service\nmetadata: {name: web, annotations: "
+            f"{{dev.fairway.dev/address: '127.0.0.1:{port}'}}}}\nspec: {{ports: [{{port: 80}}]}}\n"
+        )
+        dev = start_dev("-f", str(tmp_path / "all.yaml")).ready()
+
+        assert dev.get("alone.localhost", "/") == (200, "mine")
+
+
+def answer_once(listening: socket.socket) -> None:
+    connection, _ = listening.accept()
+    with connection:
+        connection.recv(65536)
+        connection.sendall(b"HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\nmine")
+
+
+def test_several_workers_serve(start_dev: StartDev, quickstart: Path) -> None:
+    dev = start_dev("-f", str(quickstart), "--workers", "2").ready()
+
+    assert all(dev.get(HOST, "/cart")[0] == 200 for _ in range(50))
+    assert dev.stop() == 0
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_ctrl_c_lets_a_request_finish_and_ends_within_5_seconds(
+    start_dev: StartDev, quickstart: Path, number: int
+) -> None:
+    dev = start_dev("-f", str(quickstart)).ready()
+    connection = http.client.HTTPConnection("127.0.0.1", dev.port, timeout=10)
+    connection.putrequest("POST", "/cart", skip_host=True)
+    connection.putheader("Host", HOST)
+    connection.putheader("Content-Length", "4")
+    connection.endheaders(b"12")
+    dev.process.send_signal(number)
+    dev.wait_for("stopping")
+    connection.send(b"34")
+    assert b"1234" in connection.getresponse().read()
+    connection.close()
+
+    began = time.monotonic()
+    assert dev.stop() == 0
+    assert time.monotonic() - began < 5
+
+
+def test_a_taken_port_is_one_line(start_dev: StartDev, quickstart: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        dev = start_dev("-f", str(quickstart), "--http-port", str(port))
+
+        assert dev.process.wait(15) == 1
+        dev.stop()
+    assert dev.lines == [
+        f"fairway: cannot listen on 127.0.0.1:{port}: address already in use;"
+        " stop the other program, or choose a port with --http-port"
+    ]
+
+
+def test_a_second_dev_does_not_share_the_ports_of_the_first(
+    start_dev: StartDev, quickstart: Path
+) -> None:
+    first = start_dev("-f", str(quickstart)).ready()
+    second = start_dev("-f", str(quickstart), "--http-port", str(first.port))
+
+    assert second.process.wait(15) == 1
+    assert "address already in use" in second.lines[0]
+
+
+def test_a_path_that_is_not_there_is_one_line(start_dev: StartDev) -> None:
+    dev = start_dev("-f", "nowhere.yaml")
+
+    assert dev.process.wait(15) == 1
+    dev.stop()
+    assert dev.lines == ["fairway: nowhere.yaml: no such file or folder"]
+
+
+def test_the_end_of_the_data_plane_is_reported(start_dev: StartDev, quickstart: Path) -> None:
+    dev = start_dev("-f", str(quickstart)).ready()
+    children = Path(f"/proc/{dev.process.pid}/task/{dev.process.pid}/children").read_text().split()
+    (supervisor,) = [
+        int(child) for child in children if b"leash" in Path(f"/proc/{child}/cmdline").read_bytes()
+    ]
+    os.kill(supervisor, signal.SIGKILL)
+
+    assert dev.process.wait(15) == 1
+    dev.wait_for("the data plane ended with status -9")
+
+
+def test_the_end_of_dev_is_the_end_of_the_data_plane(start_dev: StartDev, quickstart: Path) -> None:
+    dev = start_dev("-f", str(quickstart)).ready()
+    dev.process.kill()
+    dev.process.wait(15)
+
+    def refused() -> bool:
+        with socket.socket() as probe:
+            return probe.connect_ex(("127.0.0.1", dev.port)) != 0
+
+    dev.eventually(refused)
+
+
+def save(file: Path, text: str, *, how: int) -> None:
+    """Save as editors do: in place, by renaming, and by moving the old one away first."""
+    if how == 0:
+        file.write_text(text)
+        return
+    fresh = file.with_name(f".{file.name}.swp")
+    fresh.write_text(text)
+    if how == 2:
+        file.rename(file.with_name(f"{file.name}~"))
+    fresh.rename(file)
+
+
+class Load(threading.Thread):
+    """One client that asks all the time and counts the answers."""
+
+    def __init__(self, port: int) -> None:
+        super().__init__(daemon=True)
+        self._port = port
+        self._ending = threading.Event()
+        self._counts: Counter[object] = Counter()
+
+    def run(self) -> None:
+        connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=10)
+        while not self._ending.wait(0.005):
+            try:
+                connection.request("GET", "/cart/1", headers={"Host": "shop.localhost"})
+                response = connection.getresponse()
+                response.read()
+                self._counts[response.status] += 1
+            except (OSError, http.client.HTTPException) as error:
+                self._counts[repr(error)] += 1
+                connection.close()
+        connection.close()
+
+    def stop(self) -> Counter[object]:
+        self._ending.set()
+        self.join()
+        return self._counts
