@@ -186,7 +186,11 @@ class Crew:
         await asyncio.gather(
             *(child.scrape(limit_seconds) for child in children), return_exceptions=True
         )
-        return [child.tally for child in children if child.tally is not None]
+        return self.known_tallies()
+
+    def known_tallies(self) -> list[Tally]:
+        """Return the tally of every worker as it was a few seconds ago at most."""
+        return [child.tally for child in self._all if child.tally is not None]
 
     async def describe(self, limit_seconds: float, connections: int) -> list[dict[str, object]]:
         """Return one row for each worker, with so many of its connections."""

@@ -11,7 +11,8 @@ Names and labels are public: dashboards depend on them. Label values come from
 closed sets or from the snapshot, never from a request.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -72,6 +73,17 @@ def retired(tally: Tally) -> Tally:
     }
     levels: dict[str, Any] = {name: 0 for name in _LEVELS if name in tally.__struct_fields__}
     return msgspec.structs.replace(tally, backends=backends, **levels)
+
+
+def percentile(bounds: tuple[float, ...], counts: Sequence[int], share: float) -> float:
+    """Return the upper bound of the bucket that holds a percentile; infinity above the last."""
+    wanted = sum(counts) * share
+    seen = 0
+    for bound, count in zip((*bounds, math.inf), counts, strict=True):
+        seen += count
+        if seen >= wanted:
+            return bound
+    return math.inf
 
 
 def render(readings: Readings) -> bytes:
@@ -191,6 +203,12 @@ def _of_connections(tally: Tally) -> Iterator[Metric]:
         "fairway_downstream_connections_refused",
         "Connections closed at once, because there were too many.",
         {(): tally.connections_refused},
+    )
+    yield _gauges(
+        "fairway_downstream_connections",
+        "Connections of clients.",
+        {("http/1.1",): tally.connections_open},
+        ("protocol",),
     )
     yield _counter(
         "fairway_tls_handshakes",

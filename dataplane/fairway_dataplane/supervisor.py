@@ -14,6 +14,7 @@ import asyncio
 import contextlib
 import importlib.metadata
 import os
+import resource
 import signal
 import socket
 import sys
@@ -27,11 +28,11 @@ from fairway_dataplane.admin import start_admin
 from fairway_dataplane.config import DataplaneConfig, config_from_env
 from fairway_dataplane.crew import Crew
 from fairway_dataplane.logs import configure_logs
-from fairway_dataplane.metrics import Readings, retired, sum_of
+from fairway_dataplane.metrics import Readings, percentile, retired, sum_of
 from fairway_dataplane.ports import Pair, PortTakenError, bind_alone, bind_pairs
 from fairway_dataplane.store import SnapshotStore, Stored, UnusableSnapshotError
 from fairway_dataplane.subscriber import Subscriber
-from fairway_dataplane.tally import Tally
+from fairway_dataplane.tally import MATCH_SECONDS, Tally
 from fairway_dataplane.tls.certificates import not_after
 from fairway_dataplane.tls.client import ClientContexts
 from fairway_snapshot.digest import short
@@ -45,6 +46,11 @@ SCRAPE_LIMIT_SECONDS = 1.0
 CONNECTIONS_SHOWN = 1_000
 """Of each worker, on the debug page."""
 
+SLOW_MATCH_SECONDS = 50e-6
+ROUTER_SECONDS = 60.0
+ROUTER_SAMPLES = 100
+"""Fewer say nothing about a 99th percentile."""
+
 _log = structlog.get_logger("fairway.supervisor")
 
 
@@ -56,6 +62,9 @@ def run_dataplane(config: DataplaneConfig) -> int:
     Must be called in the main thread of a process that does nothing else.
     """
     configure_logs(config.log_format)
+    # gRPC would write its own lines to stderr; what they tell is in the reason that we log.
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
+    _allow_descriptors()
     try:
         ClientContexts(config.backend_authorities or None)("backend.invalid")
     except OSError as error:
@@ -127,6 +136,7 @@ class Supervisor:
             asyncio.create_task(self._feed(), name="feed"),
             asyncio.create_task(self._keep_stored(), name="store"),
             asyncio.create_task(self._crew.watch(), name="crew"),
+            asyncio.create_task(self._watch_router(), name="router"),
         ]
         stopping = asyncio.create_task(self._stopping.wait())
         done, _ = await asyncio.wait({*work, stopping}, return_when=asyncio.FIRST_COMPLETED)
@@ -259,6 +269,19 @@ class Supervisor:
                     directory=self._config.state_directory,
                 )
 
+    async def _watch_router(self) -> None:
+        """Warn when finding a route has become slow; users' expressions can do that."""
+        before = Tally().match.counts
+        while True:
+            await asyncio.sleep(ROUTER_SECONDS)
+            counts = sum_of([self._gone, *self._crew.known_tallies()]).match.counts
+            fresh = [now - then for now, then in zip(counts, before, strict=True)]
+            before = counts
+            if sum(fresh) >= ROUTER_SAMPLES:
+                slow = percentile(MATCH_SECONDS, fresh, 0.99)
+                if slow > SLOW_MATCH_SECONDS:
+                    _log.warning("router_slow", p99_below_seconds=slow)
+
     # Signals.
 
     def _stop(self) -> None:
@@ -280,6 +303,18 @@ class Supervisor:
 
     def _retire(self, tally: Tally) -> None:
         self._gone = sum_of([self._gone, retired(tally)])
+        served = self._crew.current
+        if served is not None:
+            routes = {
+                route.name for host in served.snapshot.hosts.values() for route in host.routes
+            }
+            self._gone.keep(routes=routes, backends=served.snapshot.backends)
+
+
+def _allow_descriptors() -> None:
+    """Raise the soft limit of open files to the hard one; workers inherit it."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def _open_store(directory: str) -> SnapshotStore | None:

@@ -9,6 +9,7 @@ could be refused has been refused before the first of them.
 import asyncio
 import ipaddress
 import resource
+import select
 import socket
 import sys
 import time
@@ -23,6 +24,7 @@ from fairway_dataplane.config import DataplaneConfig
 from fairway_dataplane.downstream.listener import DrainReport, Forwarding, Listener
 from fairway_dataplane.link import Door
 from fairway_dataplane.policy import Limits
+from fairway_dataplane.ports import turn_away
 from fairway_dataplane.proxy import Proxy
 from fairway_dataplane.table import Tables, build_table
 from fairway_dataplane.tally import Tally
@@ -46,6 +48,9 @@ CLIENTS_PER_DESCRIPTOR = 0.4
 
 FORGET_SECONDS = 60.0
 """Counters of routes and backends that are gone stay for so long, to be scraped once more."""
+
+SWEEP_TURNS = 20_000
+"""Turns of the loop to empty the queues in; they hold a few thousand connections at most."""
 
 FALLBACK_SECONDS = 365 * 86400.0
 """Life of the self-signed certificate, which nobody trusts anyway."""
@@ -175,11 +180,22 @@ class Traffic:
 
     async def _sweep(self) -> None:
         """Accept what waits at every door, our own and our neighbours'."""
-        for (_, scheme), door in self._doors.items():
-            if door.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
-                await self._listener.accept(door, self._wrap if scheme == "https" else None)
-        # The loop takes everything that is queued at a door when it next looks at it.
-        for _ in range(3):
+        listening = {
+            at: door
+            for at, door in self._doors.items()
+            if door.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)
+        }
+        for door in listening.values():
+            turn_away(door)
+        for (_, scheme), door in listening.items():
+            await self._listener.accept(door, self._wrap if scheme == "https" else None)
+        queued = select.poll()
+        for door in listening.values():
+            queued.register(door, select.POLLIN)
+        # Each turn of the loop accepts at every door; out of descriptors, it never ends.
+        for _ in range(SWEEP_TURNS):
+            if not queued.poll(0):
+                break
             await asyncio.sleep(0)
 
     def _forget_soon(self) -> None:

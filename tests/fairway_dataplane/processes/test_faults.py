@@ -89,6 +89,23 @@ async def test_sighup_replaces_every_worker_and_no_request_fails(
     assert await load.stop() == []
 
 
+async def test_sigterm_under_load_answers_or_refuses_and_resets_nobody(
+    operator: "Operator", start_backend: "StartBackend", start_dataplane: "StartDataplane"
+) -> None:
+    backend = await start_backend("one")
+    dataplane = await start_dataplane(WORKERS="2")
+    await operator.publish(backend.serving("shop.example"))
+    await dataplane.ready()
+    load = Load(dataplane)
+    await load.answered(200)
+
+    dataplane.signal(signal.SIGTERM)
+    failures = await load.refused()
+
+    assert failures == []
+    assert await dataplane.ended() == 0
+
+
 async def test_a_worker_that_dies_again_and_again_makes_it_not_ready(
     operator: "Operator", start_backend: "StartBackend", start_dataplane: "StartDataplane"
 ) -> None:
@@ -332,6 +349,7 @@ class Load:
         self._count = 0
         self._progress = asyncio.Event()
         self._stopping = False
+        self._may_refuse = False
         self._clients = [
             *(asyncio.create_task(self._client(requests=1_000_000)) for _ in range(10)),
             *(asyncio.create_task(self._client(requests=1)) for _ in range(4)),
@@ -345,16 +363,27 @@ class Load:
                 self._progress.clear()
                 await self._progress.wait()
 
+    async def refused(self) -> list[str]:
+        """Wait until nobody listens; return what failed on connections that were open."""
+        self._may_refuse = True
+        return await self._failures()
+
     async def stop(self) -> list[str]:
         """Return what failed on connections that were not doomed."""
         self._stopping = True
+        return await self._failures()
+
+    async def _failures(self) -> list[str]:
         async with asyncio.timeout(LIMIT_SECONDS):
             return [failure for found in await asyncio.gather(*self._clients) for failure in found]
 
     async def _client(self, requests: int) -> list[str]:
-        failures = []
+        failures: list[str] = []
         while not self._stopping:
-            reader, writer = await self._dataplane.connect()
+            try:
+                reader, writer = await self._dataplane.connect()
+            except ConnectionRefusedError:
+                return [*failures, *([] if self._may_refuse else ["refused"])]
             port = writer.get_extra_info("sockname")[1]
             try:
                 await self._talk(reader, writer, requests)

@@ -1,6 +1,7 @@
 """A data plane from its start to its end, with an operator that is there."""
 
 import asyncio
+import contextlib
 import json
 import signal
 import ssl
@@ -143,6 +144,27 @@ async def test_sigterm_lets_a_request_in_flight_finish_and_ends_with_0(
     assert not_ready.body == "draining\n"
     assert answer.startswith(b"HTTP/1.1 200 OK\r\n")
     assert b"connection: close" in answer.lower()
+    assert await dataplane.ended() == 0
+    writer.close()
+
+
+async def test_a_request_that_does_not_end_is_cut_at_the_limit_and_the_end_is_still_0(
+    operator: "Operator", start_backend: "StartBackend", start_dataplane: "StartDataplane"
+) -> None:
+    backend = await start_backend("one")
+    backend.hold = asyncio.Event()
+    dataplane = await start_dataplane(DRAIN_SECONDS="0.3")
+    await operator.publish(backend.serving("shop.example"))
+    await dataplane.ready()
+    reader, writer = await dataplane.connect()
+    writer.write(REQUEST)
+    await backend.arrived.wait()
+
+    dataplane.signal(signal.SIGTERM)
+
+    assert (await dataplane.event("drain_cut_short"))["aborted"] == 1
+    with contextlib.suppress(ConnectionResetError):
+        assert await reader.read() == b""
     assert await dataplane.ended() == 0
     writer.close()
 
