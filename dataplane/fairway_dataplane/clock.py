@@ -34,7 +34,7 @@ class Watched(Protocol):
     slot: int
 
     def expire(self, now: float) -> None:
-        """The deadline has passed; sets another one or ends."""
+        """Set another deadline, or end: this one has passed."""
 
 
 class Clock:

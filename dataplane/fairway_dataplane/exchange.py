@@ -40,12 +40,12 @@ class Exchange:
 
     __slots__ = (
         "accepts_chunked", "accepts_verbatim", "attempts", "authority", "backend", "body_length",
-        "body_limit", "body_sent", "bytes_in", "bytes_out", "claims", "client_address", "encoded_slash",
-        "endpoint", "ends_here", "expects_continue", "fields", "forwarded", "head_bytes",
-        "held_body", "host", "keep_alive", "method", "owner", "path", "query", "reason",
-        "request_complete", "request_id", "response_edit", "response_fields", "response_length",
-        "retry_codes", "route", "secure", "sent_at", "server_name", "sink", "started", "status",
-        "status_line", "tried", "upgrade", "upstream", "upstream_seconds",
+        "body_limit", "body_sent", "bytes_in", "bytes_out", "claims", "client_address",
+        "encoded_slash", "endpoint", "ends_here", "expects_continue", "fields", "forwarded",
+        "head_bytes", "held_body", "host", "keep_alive", "method", "owner", "path", "query",
+        "reason", "request_complete", "request_id", "response_edit", "response_fields",
+        "response_length", "retry_codes", "route", "secure", "sent_at", "server_name", "sink",
+        "started", "status", "status_line", "tried", "upgrade", "upstream", "upstream_seconds",
     )  # fmt: skip
 
     method: bytes

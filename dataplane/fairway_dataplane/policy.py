@@ -243,24 +243,27 @@ def _read(exchange: Exchange, line: bytes, block: Block) -> Reason | None:
     if exchange.method not in METHODS:
         return _refuse_method(exchange.method)
     pieces = _cut_own_fields(block)
-    if len(pieces) == 4 and pieces[1] in _HOST:
+    count = len(pieces)
+    if count == 4 and pieces[1] in _HOST:
         host: bytes | None = pieces[2]
-        fields = pieces[0] + pieces[3]
+        exchange.fields = pieces[0] + pieces[3]
+    elif (
+        count == 7
+        and pieces[1] in _HOST
+        and pieces[4] in _CONNECTION
+        and pieces[5] in _KEEP_ALIVE
+        and exchange.keep_alive
+    ):
+        # As browsers write it.
+        host = pieces[2]
+        exchange.fields = pieces[0] + pieces[3] + pieces[6]
     else:
-        fields = b"".join(pieces[::3])
         own = _OwnFields(pieces)
         host = own.host
-        if own.refused is not None:
-            return own.refused
-        reason = own.apply(exchange)
+        reason = own.refused or own.apply(exchange)
         if reason is not None:
             return reason
-        fields = own.pass_on(fields)
-    if b"_" in fields:
-        if any(name.lower() in _UNDERSCORED_FRAMING for name in _underscored_names(fields)):
-            return Reason.BAD_FRAMING
-        fields = _drop_underscored(b"", fields)
-    exchange.fields = fields
+        exchange.fields = own.pass_on(b"".join(pieces[::3]))
     return _read_target(exchange, target, host)
 
 
@@ -294,6 +297,10 @@ def _read_target(exchange: Exchange, target: bytes, host: bytes | None) -> Reaso
             exchange.host = normalize_host(exchange.authority)
             if target[:1] != b"/":
                 target = b"/" + target
+        if not target.translate(None, _SETTLED) and b"/." not in target:
+            # Nothing to decode, to encode or to remove, and no query.
+            exchange.path = target
+            return None
         path, mark, query = target.partition(b"?")
         exchange.path = path = normalize_path(path)
     except TargetRefused as error:
@@ -357,9 +364,12 @@ class _OwnFields:
                 self.max_forwards.append(value.strip(b" \t"))
             case b"forwarded" | b"x-real-ip" | b"x-request-id":
                 self.claims.append((name, value.strip(b" \t")))
+            case b"transfer_encoding" | b"content_length":
+                self.refused = Reason.BAD_FRAMING
             case _ if name.startswith(b"x-forwarded-"):
                 self.claims.append((name, value.strip(b" \t")))
-            # What is left (TE, Trailer, Keep-Alive, Proxy-*, HTTP2-Settings) goes no further.
+            # What is left goes no further: TE, Trailer, Keep-Alive, Proxy-*, HTTP2-Settings, and
+            # names with an underscore, which some servers read as a hyphen (rows 7 and 71).
 
     def apply(self, exchange: Exchange) -> Reason | None:
         """Set framing, persistence, upgrade and expectation, or tell why not."""
@@ -468,21 +478,19 @@ def _protocol(values: list[bytes]) -> bytes:
     return b""
 
 
-# Fields of one connection, fields that Fairway itself writes, and the fields of framing.
-# The look-ahead spares the case-insensitive alternatives for most lines.
+# Fields of one connection, fields that Fairway itself writes, the fields of framing, and names
+# with an underscore. The look-ahead spares the alternatives that ignore case for most lines.
 _cut_own_fields = re.compile(
-    rb"\r\n(?=[cCeEfFhHkKmMpPtTuUvVxX])(?i:(connection|content-length|expect|forwarded|host"
+    rb"\r\n((?=[cCeEfFhHkKmMpPtTuUvVxX])(?i:connection|content-length|expect|forwarded|host"
     rb"|http2-settings|keep-alive|max-forwards|proxy-(?:connection|authorization)|te|trailer"
-    rb"|transfer-encoding|upgrade|via|x-forwarded-[^:\r]*|x-real-ip|x-request-id)):([^\r]*)"
+    rb"|transfer-encoding|upgrade|via|x-forwarded-[^:\r]*|x-real-ip|x-request-id)"
+    rb"|[^:_\r]*_[^:\r]*):([^\r]*)"
 ).split
 _HOST = frozenset((b"Host", b"host"))
+_CONNECTION = frozenset((b"Connection", b"connection"))
+_KEEP_ALIVE = frozenset((b" keep-alive", b" Keep-Alive"))
 _NEVER_NOMINATED = frozenset((b"host", b"content-length", b"transfer-encoding"))
 _NOT_DROPPED = frozenset((b"close", b"keep-alive", b"upgrade"))
-
-# Row 7: some servers read an underscore as a hyphen, so such a name could pass for another.
-_underscored_names = re.compile(rb"\r\n([^:\r]*_[^:\r]*):").findall
-_drop_underscored = re.compile(rb"\r\n[^:\r]*_[^:\r]*:[^\r]*").sub
-_UNDERSCORED_FRAMING = frozenset((b"transfer_encoding", b"content_length"))
 
 _TOKEN = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
 _is_token = re.compile(_TOKEN).fullmatch
@@ -490,6 +498,8 @@ _is_protocol = re.compile(_TOKEN + rb"(?:/" + _TOKEN + rb")?").fullmatch
 _is_coding_list = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z\"=;, ]*").fullmatch
 _field_line = re.compile(_TOKEN + rb":[\t\x20-\x7e\x80-\xff]*").fullmatch
 _is_version = re.compile(rb"HTTP/[0-9]\.[0-9]").fullmatch
+_SETTLED = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~/!$&'()*+,;=:@"
+"""What a path may hold as it is; a row of a test compares it with ``normalize_path``."""
 _absolute_target = re.compile(rb"(?i:https?)://([^/?#]*)(.*)", re.DOTALL).fullmatch
 # Row 66: the target's characters that are not escaped and may stay, and those that get escaped.
 _is_query = re.compile(rb"(?:[!\x22\x24\x26-\x5b\x5d-\x7e]|%[0-9A-Fa-f]{2})*+").fullmatch

@@ -26,7 +26,6 @@ from fairway_dataplane.errors import ProxyError, Reason, Side
 from fairway_dataplane.exchange import (
     CHUNKED,
     NO_BODY,
-    UNTIL_CLOSE,
     Block,
     DirectResponse,
     Exchange,
@@ -48,8 +47,8 @@ class HttpConnection(asyncio.Protocol):
     """One client connection: a protocol to the loop, a sink to the proxy."""
 
     __slots__ = (
-        "_address", "_age_limit", "_authority", "_body_wanted", "_born", "_chunked", "_clock",
-        "_decoder", "_ends_at", "_exchange", "_forward", "_forwarded", "_left", "_limits", "_listener",
+        "_address", "_authority", "_body_wanted", "_born", "_chunked", "_clock", "_decoder",
+        "_ends_at", "_exchange", "_forward", "_forwarded", "_left", "_limits", "_listener",
         "_pending", "_proxy", "_rate_bytes", "_rate_since", "_read", "_read_at", "_reading_paused",
         "_requests", "_secure", "_server_name", "_serving", "_started", "_state", "_tally",
         "_transport", "_trusted", "_tunnel", "_unsent", "_write", "_write_paused", "deadline",
@@ -94,7 +93,7 @@ class HttpConnection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Take a place, or be refused one."""
         # uvloop's transports have the interface and not the class.
-        self._transport = cast(asyncio.Transport, transport)
+        self._transport = cast("asyncio.Transport", transport)
         self._write = self._transport.write
         peer = transport.get_extra_info("peername")
         self._address: str = peer[0] if isinstance(peer, tuple) else ""
@@ -121,11 +120,11 @@ class HttpConnection(asyncio.Protocol):
                     self._serve(data)
             elif state == _BODY:
                 self._read_body(data)
-            elif state == _WAIT or state == _QUEUED:
+            elif state in (_WAIT, _QUEUED):
                 self._keep(data)
             elif state == _TUNNEL:
                 self.deadline = self._clock.now + self._limits.tunnel_idle_seconds
-                cast(Tunnel, self._tunnel).from_client(data)
+                cast("Tunnel", self._tunnel).from_client(data)
             elif state == _LINGER:
                 self._left -= len(data)
                 if self._left < 0:
@@ -286,7 +285,7 @@ class HttpConnection(asyncio.Protocol):
             served += 1
             data = self._begin(data, end)
         self._serving = False
-        if data and self._state != _CLOSED and self._state != _LINGER:
+        if data and self._state not in (_CLOSED, _LINGER):
             self._keep(data)
 
     def _queue(self) -> None:
@@ -354,7 +353,7 @@ class HttpConnection(asyncio.Protocol):
             exchange.forwarded = self._forwarded + b"\r\nx-request-id: " + request_id
         length = exchange.body_length
         rest = b"" if whole else data[end:]
-        if length == NO_BODY or length == 0:
+        if length in (NO_BODY, 0):
             exchange.request_complete = True
             self._state = _WAIT
         else:
@@ -542,7 +541,7 @@ class HttpConnection(asyncio.Protocol):
         """Write a part of the body."""
         if self._state == _TUNNEL:
             self.deadline = self._clock.now + self._limits.tunnel_idle_seconds
-            cast(Tunnel, self._tunnel).from_server(data)
+            cast("Tunnel", self._tunnel).from_server(data)
             return
         exchange = self._exchange
         if exchange is None:
@@ -559,7 +558,7 @@ class HttpConnection(asyncio.Protocol):
         if exchange is None:
             return
         if self._state == _TUNNEL:
-            if not cast(Tunnel, self._tunnel).end_server():
+            if not cast("Tunnel", self._tunnel).end_server():
                 if exchange.upstream is not None:
                     exchange.upstream.abort()
                 self._over(exchange)
@@ -623,7 +622,7 @@ class HttpConnection(asyncio.Protocol):
                     b"\r\n\r\n",
                     data,
                 )
-            )  # fmt: skip
+            )
         )
         exchange.bytes_out += len(data)
         self.deadline = self._clock.now + self._limits.tunnel_idle_seconds

@@ -41,7 +41,7 @@ class DrainReport:
 class Listener:
     """The client connections of one worker, from all of its sockets."""
 
-    def __init__(  # noqa: PLR0913 - each belongs to another owner
+    def __init__(  # noqa: PLR0913, PLR0917 - each belongs to another owner
         self,
         loop: asyncio.AbstractEventLoop,
         proxy: Proxy,

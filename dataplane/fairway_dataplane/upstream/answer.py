@@ -67,22 +67,34 @@ def read_answer(data: bytes, end: int, exchange: Exchange, limits: Limits) -> An
         if exchange.status_line != line:
             exchange.accepts_verbatim = False
     block = data[line_end:end]
-    if block.count(b"\n") > limits.headers:
+    # No line is shorter than five bytes.
+    if len(block) > limits.headers * 5 and block.count(b"\n") > limits.headers:
         return Answer.REFUSED
     if status < 200:
         return _read_interim(status, block, exchange)
     exchange.status = status
     exchange.head_bytes = end + 4
     pieces = _cut_own_fields(block)
-    if len(pieces) == 4 and pieces[1] in _LENGTH and keep_alive:
-        # By far the most frequent: one field of framing, and nothing about the connection.
-        text = pieces[2]
-        if text.isdigit() and len(text) < 17 and (text[:1] != b"0" or text == b"0"):
-            if exchange.method != b"HEAD" and status not in _BODILESS:
-                exchange.response_length = int(text)
-                if not exchange.accepts_verbatim:
-                    exchange.response_fields = pieces[0] + pieces[3]
-                return Answer.REUSABLE
+    if keep_alive and exchange.method != b"HEAD" and status not in _BODILESS:
+        # By far the most frequent: a length, and perhaps the wish to go on.
+        length = b""
+        count = len(pieces)
+        if count == 4:
+            if pieces[1] in _LENGTH:
+                length = pieces[2]
+        elif count == 7 and pieces[2] in _KEEP_ALIVE:
+            if pieces[4] in _LENGTH and pieces[1] in _CONNECTION:
+                length = pieces[5]
+                exchange.accepts_verbatim = False
+        elif count == 7 and pieces[5] in _KEEP_ALIVE:
+            if pieces[1] in _LENGTH and pieces[4] in _CONNECTION:
+                length = pieces[2]
+                exchange.accepts_verbatim = False
+        if length.isdigit() and len(length) < 17 and (length[:1] != b"0" or length == b"0"):
+            exchange.response_length = int(length)
+            if not exchange.accepts_verbatim:
+                exchange.response_fields = b"".join(pieces[::3])
+            return Answer.REUSABLE
     return _read_seldom(status, pieces, exchange, modern=keep_alive)
 
 
@@ -174,6 +186,10 @@ _STATUS_LINES = {
 _BODILESS = frozenset((204, 304))
 
 _LENGTH = frozenset((b"Content-Length", b"content-length"))
+
+_CONNECTION = frozenset((b"Connection", b"connection"))
+
+_KEEP_ALIVE = frozenset((b"keep-alive", b"Keep-Alive"))
 
 _OPTIONS = frozenset((b"", b"close", b"keep-alive", b"upgrade"))
 

@@ -33,9 +33,9 @@ class BackendTask(asyncio.Protocol):
     """Speak HTTP/1.1 to one endpoint, one exchange at a time."""
 
     __slots__ = (
-        "_answer_seconds", "_clock", "_decoder", "_endpoint", "_exchange", "_held", "_idle_seconds", "_interims",
-        "_last", "_left", "_limits", "_made", "_paused", "_state", "_transport", "_write",
-        "deadline", "reused", "slot",
+        "_answer_seconds", "_clock", "_decoder", "_endpoint", "_exchange", "_held", "_idle_seconds",
+        "_interims", "_last", "_left", "_limits", "_made", "_paused", "_state", "_transport",
+        "_write", "deadline", "reused", "slot",
     )  # fmt: skip
 
     reused: bool
@@ -175,7 +175,7 @@ class BackendTask(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Become usable."""
         # uvloop's transports have the interface and not the class.
-        self._transport = cast(asyncio.Transport, transport)
+        self._transport = cast("asyncio.Transport", transport)
         self._write = self._transport.write
         self._state = _IDLE
         self._clock.watch(self)
@@ -193,7 +193,7 @@ class BackendTask(asyncio.Protocol):
                 self._read_counted(data)
             elif state == _CHUNKED:
                 self._read_chunks(data)
-            elif state == _UNTIL_CLOSE or state == _TUNNEL:
+            elif state in (_UNTIL_CLOSE, _TUNNEL):
                 self._touch()
                 assert self._exchange is not None
                 self._exchange.sink.body(data)
@@ -302,7 +302,7 @@ class BackendTask(asyncio.Protocol):
         head_bytes = end + 4
         have = len(data) - head_bytes
         if length >= 0 or length == NO_BODY:
-            left = (length if length > 0 else 0) - have
+            left = (max(0, length)) - have
             if left > 0:
                 self._state = _COUNTED
                 self._left = left
@@ -449,6 +449,7 @@ class BackendTask(asyncio.Protocol):
             self._transport.abort()
 
     def __repr__(self) -> str:
+        """Show the state."""
         return f"<BackendTask {self._endpoint.name} state={self._state}>"
 
 

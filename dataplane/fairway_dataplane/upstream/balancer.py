@@ -49,7 +49,7 @@ class RoundRobin:
     def __init__(self, endpoints: Sequence[Endpoint]) -> None:
         self._endpoints = tuple(endpoints)
         # Workers must not all begin with the same one.
-        self._next = random.randrange(len(endpoints)) if endpoints else 0
+        self._next = _below(len(endpoints)) if endpoints else 0
 
     def choose(self, exchange: Exchange, now: float) -> Endpoint | None:
         """Return the next one in turn."""
@@ -79,7 +79,7 @@ class Random:
         endpoints = self._endpoints
         if not endpoints:
             return None
-        at = int(random.random() * len(endpoints))
+        at = _below(len(endpoints))
         return _first_usable(endpoints[at:] + endpoints[:at], exchange, now)
 
 
@@ -96,8 +96,8 @@ class LeastRequests:
         endpoints = self._endpoints
         if not endpoints:
             return None
-        first = endpoints[int(random.random() * len(endpoints))]
-        second = endpoints[int(random.random() * len(endpoints))]
+        first = endpoints[_below(len(endpoints))]
+        second = endpoints[_below(len(endpoints))]
         if second.active < first.active:
             first = second
         if not first.retry_at and not exchange.tried:
@@ -148,6 +148,10 @@ class Split(Generic[T]):
                 best = at
         balances[best] -= self._sum
         return self._parts[best]
+
+
+def _below(limit: int) -> int:
+    return int(random.random() * limit)  # noqa: S311 - who guesses it gains nothing
 
 
 def _first_usable(endpoints: Sequence[Endpoint], exchange: Exchange, now: float) -> Endpoint | None:

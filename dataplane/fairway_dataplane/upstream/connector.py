@@ -155,7 +155,7 @@ class Race:
         """Give the exchange up; a connection that comes after all becomes idle."""
         self._leave()
 
-    def send_body(self, data: bytes | memoryview) -> None:
+    def send_body(self, data: bytes | memoryview) -> None:  # noqa: ARG002 - see UpstreamStream
         """Refuse: the body is not asked for before there is a connection."""
         raise RuntimeError("body for a connection that is not there")
 

@@ -65,4 +65,5 @@ class Endpoint:
             task.close()
 
     def __repr__(self) -> str:
+        """Show the state."""
         return f"<Endpoint {self.name} active={self.active} idle={len(self.idle)}>"

@@ -6,6 +6,7 @@ import re
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import pytest
@@ -164,8 +165,8 @@ class Upstream:
                 self.links.append(link)
                 self._linked.notify_all()
             await self.script(link)
-        except (EOFError, ConnectionError):
-            pass
+        except (EOFError, ConnectionError, asyncio.CancelledError):
+            pass  # the other side went away, or the test is over
         finally:
             self._tasks.discard(task)
             link.closed.set()
@@ -275,7 +276,7 @@ class Stage:
     async def settle(self, until: Callable[[], bool]) -> None:
         """Run the loop until something is so."""
         async with asyncio.timeout(PATIENCE_SECONDS):
-            while not until():
+            while not until():  # noqa: ASYNC110 - what is waited for belongs to another object
                 await asyncio.sleep(0.001)
 
     def serve(self, *routes: Route, **backends: Backend) -> None:
@@ -365,8 +366,12 @@ async def make_stage() -> AsyncIterator[StageMaker]:
         await stage.listener.drain(0.0)
         stage.upstreams.close()
         await stage.upstream.stop()
-        await stage.settle(lambda: not stage.listener.connections())
+        await stage.settle(partial(_is_empty, stage.listener))
         assert not stage.bugs
+
+
+def _is_empty(listener: Listener) -> bool:
+    return not listener.connections()
 
 
 @pytest.fixture

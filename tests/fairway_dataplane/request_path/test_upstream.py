@@ -2,7 +2,7 @@
 
 import asyncio
 import socket
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -51,14 +51,15 @@ async def test_requests_share_one_connection(stage: "Stage") -> None:
             id="HTTP/1.0 that is kept",
         ),
         pytest.param(
-            b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n2;x=1\r\nok\r\n0\r\nt: 1\r\n\r\n",
+            b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n"
+            b"2;x=1\r\nok\r\n0\r\nt: 1\r\n\r\n",
             True,
             id="chunks with an extension and a trailer",
         ),
     ],
 )
 async def test_a_connection_is_reused_only_when_both_sides_agree_where_the_answer_ended(
-    make_stage: "StageMaker", answer: bytes, reused: bool
+    make_stage: "StageMaker", *, answer: bytes, reused: bool
 ) -> None:
     async def script(link: "Link") -> None:
         while True:
@@ -225,7 +226,7 @@ async def test_a_black_hole_is_raced_by_another_endpoint(make_stage: "StageMaker
         port = hole.getsockname()[1]
         stuffing = [socket.socket() for _ in range(4)]
         for sock in stuffing:
-            sock.setblocking(False)
+            sock.settimeout(0.0)
             sock.connect_ex(("127.0.0.1", port))
         serve(stage, ports=(port, stage.upstream.port))
         for _ in range(4):
@@ -318,7 +319,7 @@ async def test_a_body_that_stalls_is_cut(make_stage: "StageMaker") -> None:
     assert stage.tally.terminations == {"upstream-timeout": 1}
 
 
-def serve(stage: "Stage", *, ports: tuple[int, ...] | None = None, **more: object) -> None:
+def serve(stage: "Stage", *, ports: tuple[int, ...] | None = None, **more: Any) -> None:
     from tests.fairway_dataplane.request_path.conftest import BACKEND, route, to  # noqa: PLC0415
 
     stage.serve(
