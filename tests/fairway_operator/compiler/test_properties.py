@@ -128,8 +128,8 @@ def backing(draw: st.DrawFn) -> tuple[Kind, Body]:
 
 @st.composite
 def broken(draw: st.DrawFn) -> tuple[Kind, Body]:
-    """Something of any shape, in a namespace of its own."""
-    meta = draw(metadata()) | {"namespace": "broken"}
+    """Something of any shape, in a namespace of its own, and too young to win a conflict."""
+    meta = draw(metadata()) | {"namespace": "broken", "creationTimestamp": "2026-02-01T00:00:00Z"}
     spec: Any = draw(json)
     if draw(st.booleans()):
         spec = {
