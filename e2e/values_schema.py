@@ -186,6 +186,29 @@ ROWS: tuple[Row, ...] = (
     ),
     Row("dataplane.autoscaling.behavior", OBJECT, "`behavior` of the HorizontalPodAutoscaler."),
     *_placement("dataplane"),
+    Row(
+        "webhook.enabled",
+        FLAG,
+        "Refuse Ingresses and Routes that cannot compile, and warn of conflicts, when they are "
+        "written.",
+    ),
+    Row(
+        "webhook.failurePolicy",
+        one_of("Ignore", "Fail"),
+        "What becomes of objects while no operator answers. With `Fail` nobody can write an "
+        "Ingress or a Route then.",
+    ),
+    Row(
+        "webhook.timeoutSeconds",
+        {"type": "integer", "minimum": 1, "maximum": 30},
+        "How long the API server waits for an answer.",
+    ),
+    Row(
+        "webhook.objectSelector",
+        OBJECT,
+        "Ask about objects with these labels only, as a LabelSelector; say the same in "
+        "`operator.settings.watchLabels`.",
+    ),
     Row("networkPolicy.enabled", FLAG, "Let in what belongs in and nothing else."),
     Row(
         "networkPolicy.metricsFrom",
@@ -205,6 +228,7 @@ _OWN_OPERATOR_SETTINGS = frozenset(
         *("instance", "instance_address", "namespace", "release", "kubeconfig"),
         *("controller_name", "assumed_class", "watch_namespaces", "publish_names"),
         *("publish_address", "admin_address"),
+        *("webhook_address", "webhook_names", "webhook_configuration"),
         *("status_service", "status_addresses", "status_node_labels"),
     }
 )

@@ -17,6 +17,9 @@ import structlog
 
 from fairway_operator.addresses import Addresses
 from fairway_operator.admin import AdminServer
+from fairway_operator.admission.registration import Registration
+from fairway_operator.admission.review import AdmissionRequest, Verdict, review
+from fairway_operator.admission.server import AdmissionServer
 from fairway_operator.authority import Credentials
 from fairway_operator.compiler import Compiler, CompilerSettings
 from fairway_operator.config import OperatorConfig, split_address
@@ -91,14 +94,15 @@ class Operator:
         )
         self._relay = Relay(leader=self._address_of_leader, present=self._publisher.receipts)
         self._leading_since = float("inf")
+        self._compiler = Compiler(
+            CompilerSettings(
+                controller_name=config.controller_name,
+                watch_without_class=config.watch_without_class,
+                allow_external_names=config.allow_external_names,
+            )
+        )
         self._reconciler = Reconciler(
-            Compiler(
-                CompilerSettings(
-                    controller_name=config.controller_name,
-                    watch_without_class=config.watch_without_class,
-                    allow_external_names=config.allow_external_names,
-                )
-            ),
+            self._compiler,
             self._publisher,
             Surroundings(
                 effects=self._outbox,
@@ -118,11 +122,23 @@ class Operator:
         )
         self._metrics = OperatorMetrics(parts, clock=time.monotonic)
         self._admin = AdminServer(parts, self._metrics, waiting_for=self._waiting_for)
+        self._webhook = AdmissionServer(self._judge, observe=self._metrics.reviewed)
+        self._registration = Registration(
+            client,
+            config.webhook_configuration,
+            trusted=lambda: self._trust.authority.trusted if self._trust.authority else b"",
+            leading=self._is_leading,
+        )
 
     @property
     def stream_port(self) -> int:
         """Where data planes subscribe; 0 until they can."""
         return self._publisher.port
+
+    @property
+    def webhook_port(self) -> int:
+        """Where the API server may ask; 0 until it can."""
+        return self._webhook.port
 
     async def run(self) -> int:
         """Run until told to stop; return the exit status."""
@@ -143,6 +159,7 @@ class Operator:
             status = 1
         finally:
             await self._publisher.stop(grace_seconds=0)
+            await self._webhook.stop()
             await self._admin.stop()
         log.info("stopped", status=status)
         return status
@@ -159,6 +176,7 @@ class Operator:
             "outbox": self._outbox.work(),
             "review": self._review(),
             "relay": self._relay.run(),
+            "registration": self._registration.run(),
             "reconcile": self._reconcile(),
             **{f"watch {kind}": watch.run() for kind, watch in self._watches.items()},
             **{f"list {kind}": self._resync.run(kind) for kind in Kind},
@@ -170,8 +188,10 @@ class Operator:
         await self._resync.complete()
         self._apply(self._inbox.drain())
         await self._trust.ready.wait()
-        host, port = split_address(self._config.publish_address)
-        await self._publisher.start(host, port)
+        await self._publisher.start(*split_address(self._config.publish_address))
+        if self._config.webhook_address:
+            # Not before the World is complete: until then every class is somebody else's.
+            await self._webhook.start(*split_address(self._config.webhook_address))
         log.info("ready", objects=sum(len(self._inbox.known(kind)) for kind in Kind))
         while True:
             self._apply(await self._inbox.take())
@@ -200,6 +220,9 @@ class Operator:
             self._review_due.clear()
             self._reconciler.review()
 
+    def _judge(self, request: AdmissionRequest) -> Verdict:
+        return review(request, self._compiler, namespaces=self._config.watch_namespaces)
+
     def _on_receipt(self, receipt: Receipt) -> None:
         if receipt.root is None:
             self._reconciler.left(receipt.instance)
@@ -219,6 +242,8 @@ class Operator:
     def _on_credentials(self, credentials: Credentials) -> None:
         self._publisher.renew_credentials(credentials)
         self._relay.use(credentials)
+        self._webhook.use(credentials)
+        self._registration.wake()
 
     def _on_list_state(self, kind: Kind, state: ListState) -> None:
         present = self._watches[kind].present
@@ -235,6 +260,7 @@ class Operator:
         if self._lease.leading:
             self._leading_since = min(self._leading_since, time.monotonic())
             self._trust.wake()
+            self._registration.wake()
             self._review_due.set()
         else:
             self._leading_since = float("inf")
@@ -275,6 +301,8 @@ class Operator:
             missing.append(f"the authority in Secret {self._config.authority_secret}")
         if not missing and not self._publisher.port:
             missing.append("the stream to listen")
+        if not missing and self._config.webhook_address and not self._webhook.port:
+            missing.append("the webhook to listen")
         return missing
 
     def _claim_signals(self) -> None:

@@ -65,6 +65,18 @@ class OperatorConfig:
     admin_address: str = "0.0.0.0:9000"
     """Where ``/healthz``, ``/readyz``, ``/metrics`` and ``/debug`` answer."""
 
+    webhook_address: str = ""
+    """Where the API server asks whether to take an Ingress or a Route; empty means nowhere."""
+
+    webhook_names: tuple[str, ...] = ()
+    """DNS names at which the API server reaches the webhook, comma separated."""
+
+    webhook_configuration: str = ""
+    """
+    The ValidatingWebhookConfiguration in which the leader keeps the authority that the
+    webhook's certificate comes from; empty means none.
+    """
+
     status_service: str = ""
     """``namespace/name`` of the Service whose load-balancer address Ingress status shows."""
 
@@ -149,6 +161,8 @@ class OperatorConfig:
         )
         for address in (self.publish_address, self.admin_address):
             split_address(address)
+        if self.webhook_address:
+            split_address(self.webhook_address)
 
     @property
     def authority_secret(self) -> str:

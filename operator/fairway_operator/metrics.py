@@ -9,7 +9,7 @@ recorded when they happen. Label values come from closed sets.
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
-from prometheus_client import CollectorRegistry, Histogram, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
@@ -86,6 +86,8 @@ class OperatorMetrics:
     registry: CollectorRegistry = field(default_factory=CollectorRegistry)
     compile_seconds: Histogram = field(init=False)
     propagation: Propagation = field(init=False)
+    _reviews: Counter = field(init=False)
+    _review_seconds: Histogram = field(init=False)
 
     def __post_init__(self) -> None:
         """Register everything."""
@@ -102,7 +104,24 @@ class OperatorMetrics:
             registry=self.registry,
         )
         self.propagation = Propagation(propagation.observe, self.clock)
+        self._reviews = Counter(
+            "fairway_admission_reviews",
+            "Answers to the API server: allowed, warned, refused, malformed or failed.",
+            labelnames=["kind", "verdict"],
+            registry=self.registry,
+        )
+        self._review_seconds = Histogram(
+            "fairway_admission_review_seconds",
+            "From the last byte of a review to its answer.",
+            buckets=_SECONDS,
+            registry=self.registry,
+        )
         self.registry.register(_PartsCollector(self.parts))
+
+    def reviewed(self, kind: str, verdict: str, seconds: float) -> None:
+        """Count an answer of the webhook."""
+        self._reviews.labels(kind, verdict).inc()
+        self._review_seconds.observe(seconds)
 
     def text(self) -> bytes:
         """Return everything in the exposition format."""

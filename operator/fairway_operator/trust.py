@@ -141,7 +141,8 @@ class Trust:
     def _keep_own_credentials(self, authority: Authority) -> None:
         now = self._now()
         if self.credentials is None or self.credentials.is_due(authority, now=now):
-            names = dict.fromkeys((OPERATOR_NAME, *self._config.publish_names))
+            config = self._config
+            names = dict.fromkeys((OPERATOR_NAME, *config.publish_names, *config.webhook_names))
             if self._config.instance_address:
                 names[self._config.instance_address] = None
             self.credentials = authority.issue(

@@ -18,6 +18,11 @@
 {{- printf "%s:%s" .Release.Namespace (include "fairway.fullname" .) -}}
 {{- end -}}
 
+{{/* A name of the whole cluster that has to be a DNS name. */}}
+{{- define "fairway.webhookConfiguration" -}}
+{{- printf "%s.%s" (include "fairway.fullname" .) .Release.Namespace -}}
+{{- end -}}
+
 {{- define "fairway.operatorAccount" -}}
 {{- with .Values.operator.serviceAccount -}}
 {{- if .create -}}{{ .name | default (printf "%s-operator" (include "fairway.fullname" $)) }}

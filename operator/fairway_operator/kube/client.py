@@ -24,6 +24,7 @@ Body = dict[str, Any]
 
 PAGE_SIZE = 500
 _APPLY = "application/apply-patch+yaml"
+_MERGE = "application/strategic-merge-patch+json"
 
 
 class KubeError(Exception):
@@ -89,6 +90,20 @@ class KubeClient:
             query={"fieldManager": field_manager, "force": "true"},
             body=body,
             content_type=_APPLY,
+        )
+
+    async def merge(self, path: str, body: Body, *, field_manager: str) -> Body:
+        """
+        Change some fields of a built-in kind; lists that have names are merged by them.
+
+        409 when ``metadata.resourceVersion`` is given and not the newest. Raises KubeError.
+        """
+        return await self._request(
+            "PATCH",
+            path,
+            query={"fieldManager": field_manager},
+            body=body,
+            content_type=_MERGE,
         )
 
     async def pages(self, path: str, **query: str) -> AsyncIterator[tuple[list[Body], str]]:

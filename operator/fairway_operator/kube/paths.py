@@ -65,6 +65,11 @@ def lease_path(namespace: str, name: str = "") -> str:
     return f"{path}/{name}" if name else path
 
 
+def webhook_path(name: str) -> str:
+    """Return the path of a ValidatingWebhookConfiguration."""
+    return f"/apis/admissionregistration.k8s.io/v1/validatingwebhookconfigurations/{name}"
+
+
 def event_path(namespace: str, name: str = "") -> str:
     """Return the path of an Event (events.k8s.io/v1), or of all in a namespace."""
     path = f"/apis/events.k8s.io/v1/namespaces/{namespace}/events"
