@@ -36,14 +36,24 @@ def build() -> tuple[str, Path]:
     archive.parent.mkdir(parents=True, exist_ok=True)
     started = time.monotonic()
     print(f"building {name}", flush=True)
-    for engine in ("docker", "podman"):
-        if _works(engine):
-            _build_with_engine(engine, name, archive)
-            break
-    else:
-        _build_with_buildah(name, archive)
+    _build_somehow(name, archive)
     print(f"built {name} in {time.monotonic() - started:.0f} s", flush=True)
     return name, archive
+
+
+def _build_somehow(name: str, archive: Path) -> None:
+    """Build with an engine if there is one and it can; else with buildah."""
+    for engine in ("docker", "podman"):
+        if not _works(engine):
+            continue
+        try:
+            _build_with_engine(engine, name, archive)
+        except FaultError as error:
+            # Commonly: no registry can be reached for the base image.
+            print(f"{engine} cannot build it, so buildah will:\n{error}", flush=True)
+        else:
+            return
+    _build_with_buildah(name, archive)
 
 
 def _works(engine: str) -> bool:

@@ -118,6 +118,7 @@ class Load:
         while not self._stopping:
             # Seeing a close before the next request is what keeping clients have to do.
             if connection is not None and connection.over():
+                connection.close()
                 connection = None
             kept = connection is not None
             try:
@@ -125,7 +126,9 @@ class Load:
                 answer = await connection.ask(self.site)
             except (OSError, ValueError, EOFError, TimeoutError) as error:
                 self._fail(kept=kept, reason=f"{type(error).__name__}: {error}")
-                connection = None
+                if connection is not None:
+                    connection.close()
+                    connection = None
             else:
                 self._note(answer, kept=kept)
                 if answer.closes:
@@ -198,8 +201,8 @@ class Connection:
         return Answer(int(head[0].split()[1]), headers, body)
 
     def close(self) -> None:
-        """Close it without waiting."""
-        self._writer.close()
+        """Close it at once: a TLS close would wait for the other side's word."""
+        self._writer.transport.abort()
 
 
 async def ask(site: Site, *fields: str) -> Answer:

@@ -20,10 +20,7 @@ async def test_an_edit_moves_the_traffic_and_fails_no_request(world: World) -> N
         for app in ("blue", "red", "blue"):
             await asyncio.sleep(STEADY_SECONDS)
             await world.apps.apply(objects.ingress("edited", "edited.test", app))
-            await world.answers(site, app)
-            load.forget()
-            await asyncio.sleep(STEADY_SECONDS)
-            assert set(map(_app, load.pods)) == {app}
+            await eventually(f"{app} alone answers", _alone(load, app))
     assert not load.failures, load.story()
 
 
@@ -62,6 +59,15 @@ async def test_a_rollout_of_the_backend_fails_no_request(world: World) -> None:
         await asyncio.sleep(STEADY_SECONDS)
         assert set(load.versions) == {"2"}
     assert not load.failures, load.story()
+
+
+def _alone(load: Load, app: str) -> Callable[[], Awaitable[bool]]:
+    async def alone() -> bool:
+        load.forget()
+        await asyncio.sleep(STEADY_SECONDS)
+        return {_app(pod) for pod in load.pods} == {app}
+
+    return alone
 
 
 def _app(pod: str) -> str:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from e2e.cluster import programs
-from e2e.cluster.faults import FaultError, MissingError
+from e2e.cluster.faults import FaultError
 from e2e.cluster.kubernetes import path_with
 
 
@@ -24,8 +24,6 @@ class ExistingKubernetes:
 
     def up(self) -> None:
         """Check that it answers. Raises FaultError."""
-        if shutil.which("kubectl") is None:
-            raise MissingError("kubectl is not on PATH")
         done = self._kubectl("version", "--output=json")
         print(f"using the cluster with version {done['serverVersion']['gitVersion']}", flush=True)
 
@@ -53,20 +51,29 @@ class ExistingKubernetes:
         return [str(argument) for argument in arguments]
 
     def environment(self) -> Mapping[str, str]:
-        """Return a ``PATH`` with helm, which is built when it is missing."""
-        return {"PATH": path_with(*helm_folder())}
+        """Return a ``PATH`` with helm and kubectl, which are built when they are missing."""
+        return {"PATH": path_with(*client_folders())}
 
     def logs(self) -> str:
         """Return whom to ask: its components are not ours to read."""
         return "with the owner of the cluster"
 
     def _kubectl(self, *arguments: str) -> Any:
-        done = subprocess.run(("kubectl", *arguments), capture_output=True, text=True, check=False)
+        done = subprocess.run(
+            ("kubectl", *arguments),
+            env={**os.environ, **self.environment()},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
         if done.returncode != 0:
             raise FaultError(f"kubectl {' '.join(arguments)}: {done.stderr.strip()}")
         return json.loads(done.stdout)
 
 
-def helm_folder() -> tuple[Path, ...]:
-    """Return the folder of the helm to use, empty when there is one on PATH."""
-    return () if shutil.which("helm") else (programs.build(programs.TOOLS),)
+def client_folders() -> tuple[Path, ...]:
+    """Return the folders of the clients that PATH lacks."""
+    clients = {"helm": programs.TOOLS, "kubectl": programs.KUBERNETES}
+    return tuple(
+        programs.build(module) for client, module in clients.items() if not shutil.which(client)
+    )

@@ -6,7 +6,7 @@ import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from e2e.cluster.existing import helm_folder
+from e2e.cluster.existing import client_folders
 from e2e.cluster.faults import FaultError, MissingError
 from e2e.cluster.kubernetes import path_with
 from e2e.places import CACHE, ROOT
@@ -26,12 +26,8 @@ class KindKubernetes:
 
     def up(self) -> None:
         """Start it, or do nothing when it runs. Raises FaultError."""
-        for program, page in (
-            ("kind", "https://kind.sigs.k8s.io"),
-            ("kubectl", "https://kubernetes.io/docs/tasks/tools"),
-        ):
-            if shutil.which(program) is None:
-                raise MissingError(f"{program} is not on PATH", f"see {page}")
+        if shutil.which("kind") is None:
+            raise MissingError("kind is not on PATH", "see https://kind.sigs.k8s.io")
         if NAME in _kind("get", "clusters").split():
             KUBECONFIG.parent.mkdir(parents=True, exist_ok=True)
             _kind("export", "kubeconfig", f"--name={NAME}", f"--kubeconfig={KUBECONFIG}")
@@ -66,8 +62,8 @@ class KindKubernetes:
         return [str(argument) for argument in arguments]
 
     def environment(self) -> Mapping[str, str]:
-        """Return the cluster's kubeconfig and a ``PATH`` with helm."""
-        return {"PATH": path_with(*helm_folder()), "KUBECONFIG": str(KUBECONFIG)}
+        """Return the cluster's kubeconfig and a ``PATH`` with helm and kubectl."""
+        return {"PATH": path_with(*client_folders()), "KUBECONFIG": str(KUBECONFIG)}
 
     def logs(self) -> str:
         """Return the command that collects them."""
