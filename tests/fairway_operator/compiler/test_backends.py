@@ -286,6 +286,19 @@ def test_a_backend_is_in_the_snapshot_while_somebody_refers_to_it(
     assert list(steps.remove(Kind.INGRESS, "two").snapshot.backends) == []
 
 
+def test_findings_of_a_service_are_told_while_somebody_refers_to_it(
+    compiled: Compile, objects: Objects
+) -> None:
+    steps = compiled.steps()
+    service = objects.service("a", annotations={"fairway.dev/balance": "by-magic"})
+    assert steps.put(service).findings() == ()
+
+    seen = steps.put(objects.ingress("i", "x.com ^/ a:80"))
+    assert seen.reasons("a", Kind.SERVICE) == ["InvalidAnnotation"]
+
+    assert steps.remove(Kind.INGRESS, "i").findings() == ()
+
+
 def test_annotations_of_a_service_are_for_all_who_refer_to_it(
     compiled: Compile, objects: Objects
 ) -> None:

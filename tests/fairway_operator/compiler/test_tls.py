@@ -152,6 +152,21 @@ def test_t5_the_oldest_of_two_secrets_for_one_host_wins_until_it_goes(
     assert after.reasons("young") == []
 
 
+def test_t5_among_many_claims_age_alone_decides(compiled: Compile, objects: Objects) -> None:
+    seen = compiled(
+        *(
+            objects.ingress(f"i{at}", f"x.com ^/{at} a:80", tls=[tls(f"s{at}", "x.com")], age=at)
+            for at in range(10)
+        ),
+        *(objects.secret(f"s{at}", "x.com") for at in range(10)),
+        objects.web("a"),
+    )
+
+    assert seen.certificate("x.com") == "shop/s9"
+    assert seen.reasons("i9") == []
+    assert {reason for at in range(9) for reason in seen.reasons(f"i{at}")} == {"Conflict"}
+
+
 def test_t5_an_older_object_without_a_usable_secret_does_not_keep_others_from_theirs(
     compiled: Compile, objects: Objects
 ) -> None:
