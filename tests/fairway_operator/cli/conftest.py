@@ -3,8 +3,8 @@
 import http.client
 import os
 import re
+import shutil
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -119,16 +119,60 @@ def start_dev() -> Iterator[Callable[..., Dev]]:
 
 
 @pytest.fixture
-def quickstart(tmp_path: Path) -> Path:
-    """A copy of the quickstart that a test may edit."""
-    folder = tmp_path / "quickstart"
-    folder.mkdir()
-    for file in (EXAMPLES / "quickstart").iterdir():
-        (folder / file.name).write_text(file.read_text())
+def golden() -> Callable[[str, str], None]:
+    """Compare a text with a file of ``golden/``; REWRITE_GOLDEN=1 writes the file instead."""
+
+    def compare(name: str, text: str) -> None:
+        file = Path(__file__).parent / "golden" / f"{name}.txt"
+        if os.environ.get("REWRITE_GOLDEN"):
+            file.write_text(text)
+        assert text == file.read_text()
+
+    return compare
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of the quickstart."""
+    folder = tmp_path_factory.mktemp("quickstart")
+    shutil.copytree(EXAMPLES / "quickstart", folder, dirs_exist_ok=True)
     return folder
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+@pytest.fixture(scope="module")
+def running(folder: Path) -> Iterator[Dev]:
+    dev = Dev("-f", str(folder))
+    try:
+        dev.ready()
+        dev.wait_for("echo backends answer")
+        yield dev
+    finally:
+        dev.stop()
+
+
+@pytest.fixture
+def live(running: Dev, folder: Path) -> Iterator[Dev]:
+    """One ``fairway dev`` for all tests that only edit; what they did is undone after each."""
+    yield running
+    marker = time.monotonic_ns()
+    for file in folder.iterdir():
+        if not (EXAMPLES / "quickstart" / file.name).exists():
+            shutil.rmtree(file) if file.is_dir() else file.unlink()
+    shutil.copytree(EXAMPLES / "quickstart", folder, dirs_exist_ok=True)
+    shown = ROUTE.replace("NUMBER", str(marker))
+    (folder / "marker.yaml").write_text(shown)
+    running.eventually(lambda: running.get("marker.localhost", f"/{marker}")[0] == 200)
+    (folder / "marker.yaml").unlink()
+    running.eventually(lambda: running.get("marker.localhost", f"/{marker}")[0] == 404)
+
+
+ROUTE = """
+apiVersion: fairway.dev/v1alpha1
+kind: Route
+metadata: {name: marker}
+spec:
+  hosts: [marker.localhost]
+  rules:
+    - matches: [{path: {value: /NUMBER}}]
+      filters: [{directResponse: {status: 200}}]
+"""

@@ -1,11 +1,11 @@
 """What the commands that need no cluster print about the examples, word for word."""
 
 import json
-import os
 import re
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -15,7 +15,6 @@ from typer.testing import CliRunner, Result
 from fairway_operator.cli.main import app
 
 ROOT = Path(__file__).parents[3]
-GOLDEN = Path(__file__).parent / "golden"
 
 
 def fairway(*arguments: str, stdin: str | None = None) -> Result:
@@ -58,21 +57,14 @@ def in_the_repository(monkeypatch: pytest.MonkeyPatch) -> None:
         ("diff-json", "diff -f examples/canary -f examples/redirect -o json", 0),
     ],
 )
-def test_output(name: str, arguments: str, status: int) -> None:
+def test_output(name: str, arguments: str, status: int, golden: Callable[[str, str], None]) -> None:
     result = fairway(*arguments.split())
 
     text = f"$ fairway {arguments}\n{result.stdout}"
     if result.stderr:
         text += f"--- stderr\n{result.stderr}"
     assert result.exit_code == status
-    same_as_golden(name, re.sub(r"\b[0-9a-f]{64}\b|\b[0-9a-f]{12}\b", "<digest>", text))
-
-
-def same_as_golden(name: str, text: str) -> None:
-    file = GOLDEN / f"{name}.txt"
-    if os.environ.get("REWRITE_GOLDEN"):
-        file.write_text(text)
-    assert text == file.read_text(), f"if this is meant: REWRITE_GOLDEN=1 pytest {__file__}"
+    golden(name, re.sub(r"\b[0-9a-f]{64}\b|\b[0-9a-f]{12}\b", "<digest>", text))
 
 
 def test_the_machine_forms_say_the_same() -> None:

@@ -18,15 +18,18 @@ from typing import Any
 
 import pytest
 
-StartDev = Callable[..., Any]
-"""Starts a ``Dev`` of conftest."""
+Dev = Any
+"""A ``Dev`` of conftest."""
+StartDev = Callable[..., Dev]
 
 
-def test_the_printed_commands_work(start_dev: StartDev, quickstart: Path) -> None:
+def test_the_routes_are_there_in_seconds_and_the_printed_commands_work(
+    start_dev: StartDev, folder: Path
+) -> None:
     began = time.monotonic()
-    dev = start_dev("-f", str(quickstart)).ready()
+    dev = start_dev("-f", str(folder)).ready()
     dev.wait_for("echo backends answer")
-    assert time.monotonic() - began < 15  # 5 s on a machine that has nothing else to do
+    assert time.monotonic() - began < 20  # 2 s on a machine that has nothing else to do
 
     commands = [line for line in dev.lines if line.startswith("curl ")]
     assert len(commands) == 5
@@ -39,27 +42,24 @@ def test_the_printed_commands_work(start_dev: StartDev, quickstart: Path) -> Non
     assert dev.stop() == 0
 
 
-def test_edits_go_live_within_time_and_no_request_fails(
-    start_dev: StartDev, quickstart: Path
-) -> None:
-    dev = start_dev("-f", str(quickstart)).ready()
-    dev.wait_for("echo backends answer")
-    load = Load(dev.port)
+def test_edits_go_live_within_time_and_no_request_fails(live: Dev, folder: Path) -> None:
+    load = Load(live.port)
     load.start()
-    file = quickstart / "shop.yaml"
+    file = folder / "shop.yaml"
     text = file.read_text()
     seconds = []
     for number in range(50):
         path = f"/edit-{number}"
         save(file, text.replace("/healthz", path).replace("Exact\n", EXACT_TO_CART), how=number % 3)
-        seconds.append(dev.eventually(lambda path=path: "shop/cart:80" in dev.get(HOST, path)[1]))
+        seconds.append(live.eventually(lambda path=path: "shop/cart:80" in live.get(HOST, path)[1]))
     counts = load.stop()
 
     assert set(counts) == {200}, counts
     assert counts[200] > 100
     # The promise is 200 ms for the 99th percentile; this machine may be busy with other things.
     assert statistics.median(seconds) < 0.5, sorted(seconds)
-    assert len(re.findall(r" live in \d+ ms  ", dev.output)) >= 50
+    live.wait_for(r"\+ route shop\.localhost = /edit-49 ")
+    assert len(re.findall(r" live in \d+ ms  ", live.output)) >= 50
 
 
 HOST = "shop.localhost"
@@ -72,95 +72,67 @@ EXACT_TO_CART = (
 
 BROKEN = {
     "syntax": ("spec:\n  ingressClassName", "spec:\n\tingressClassName"),
-    "wrong type": ("port: {name: http}", "port: {number: eighty}"),
-    "unknown port": ("port: {name: http}", "port: {number: 8080}"),
-    "missing Service": ("name: cart, port: {name", "name: crat, port: {name"),
-    "an old API": ("networking.k8s.io/v1\n", "extensions/v1beta1\n"),
-    "equal keys": ("pathType: Exact\n", "pathType: Exact\n            pathType: Prefix\n"),
-}
-
-SAID = {
-    "syntax": """\
-FILE:8:1: error: found character that cannot start any token, while scanning for the next token
-    indent with spaces, not tabs; put a text that starts with @, ` or % in quotes""",
-    "wrong type": """\
-FILE:20:42: error: Ingress shop/shop: spec.rules[0].http.paths[1].backend.service.port: a backend names its port exactly once
-    write either number or name
-FILE:20:49: error: Ingress shop/shop: spec.rules[0].http.paths[1].backend.service.port.number: 'eighty' is not a port number
-    write a number from 1 to 65535""",
-    "unknown port": """\
-FILE:20:42: error: Ingress shop/shop: spec.rules[0].http.paths[1].backend.service.port: Service 'cart' has no port 8080; its requests answer 503
-    its ports are 80 (http)""",
-    "missing Service": """\
-FILE:20:30: error: Ingress shop/shop: spec.rules[0].http.paths[1].backend.service.name: there is no Service 'crat' in namespace 'shop'; its requests answer 503
-    create the Service or correct the name""",
-    "an old API": """\
-FILE:2:1: error: 'extensions/v1beta1' has no Ingress that is read
-    write networking.k8s.io/v1""",
-    "equal keys": """\
-FILE:23:13: error: the key 'pathType' stands twice in one mapping
-    remove one of them; most tools would silently take the last""",
+    "wrong-type": ("port: {name: http}", "port: {number: eighty}"),
+    "unknown-port": ("port: {name: http}", "port: {number: 8080}"),
+    "missing-service": ("name: cart, port: {name", "name: crat, port: {name"),
+    "old-api": ("networking.k8s.io/v1\n", "extensions/v1beta1\n"),
+    "equal-keys": ("pathType: Exact\n", "pathType: Exact\n            pathType: Prefix\n"),
 }
 
 
 def test_a_broken_edit_says_what_to_write_and_the_last_good_state_serves(
-    start_dev: StartDev, quickstart: Path
+    live: Dev, folder: Path, golden: Callable[[str, str], None]
 ) -> None:
-    dev = start_dev("-f", str(quickstart)).ready()
-    dev.wait_for("echo backends answer")
-    file = quickstart / "shop.yaml"
+    file = folder / "shop.yaml"
     good = file.read_text()
-    load = Load(dev.port)
+    load = Load(live.port)
     load.start()
     for name, (old, new) in BROKEN.items():
         assert old in good
-        seen = len(dev.lines)
+        seen = len(live.lines)
         file.write_text(good.replace(old, new, 1))
-        dev.wait_for("not applied", after=seen)
+        live.wait_for("not applied", after=seen)
 
-        said = [line for line in dev.lines[seen:] if "not applied" not in line]
-        assert "\n".join(said).replace(str(file), "FILE") == SAID[name], name
-        assert dev.lines[-1] == f"not applied: {file}; what was served before is still served"
-        assert "shop/cart:80" in dev.get(HOST, "/cart")[1]
+        said = [line for line in live.lines[seen:] if "not applied" not in line]
+        golden(f"dev-{name}", "\n".join(said).replace(str(file), "FILE") + "\n")
+        assert live.lines[-1] == f"not applied: {file}; what was served before is still served"
+        assert "shop/cart:80" in live.get(HOST, "/cart")[1]
 
-        seen = len(dev.lines)
+        seen = len(live.lines)
         file.write_text(good)
-        dev.wait_for("no errors any more", after=seen)
+        live.wait_for("no errors any more", after=seen)
     assert set(load.stop()) == {200}
 
 
 def test_a_good_edit_of_one_file_is_not_kept_back_by_a_broken_other(
-    start_dev: StartDev, quickstart: Path
+    live: Dev, folder: Path
 ) -> None:
-    dev = start_dev("-f", str(quickstart)).ready()
-    shop, pay = quickstart / "shop.yaml", quickstart / "checkout.yaml"
+    shop, pay = folder / "shop.yaml", folder / "checkout.yaml"
+    seen = len(live.lines)
     shop.write_text(shop.read_text().replace("name: cart, port", "name: crat, port"))
-    dev.wait_for("not applied")
+    live.wait_for("not applied", after=seen)
     pay.write_text(pay.read_text().replace("/checkout}", "/buy}"))
 
-    dev.eventually(lambda: dev.get("pay.localhost", "/buy")[0] == 200)
-    assert dev.get("pay.localhost", "/checkout")[0] == 404
-    assert "shop/cart:80" in dev.get(HOST, "/cart")[1]
+    live.eventually(lambda: live.get("pay.localhost", "/buy")[0] == 200)
+    assert live.get("pay.localhost", "/checkout")[0] == 404
+    assert "shop/cart:80" in live.get(HOST, "/cart")[1]
 
 
-def test_deleting_a_file_withdraws_its_routes_and_nothing_else(
-    start_dev: StartDev, quickstart: Path
-) -> None:
-    dev = start_dev("-f", str(quickstart)).ready()
-    (quickstart / "checkout.yaml").unlink()
+def test_deleting_a_file_withdraws_its_routes_and_nothing_else(live: Dev, folder: Path) -> None:
+    seen = len(live.lines)
+    (folder / "checkout.yaml").unlink()
 
-    dev.eventually(lambda: dev.get("pay.localhost", "/checkout")[0] == 404)
-    assert dev.get(HOST, "/cart")[0] == 200
-    dev.wait_for(r"- route pay.localhost /checkout/\*")
+    live.eventually(lambda: live.get("pay.localhost", "/checkout")[0] == 404)
+    assert live.get(HOST, "/cart")[0] == 200
+    live.wait_for(r"- route pay.localhost /checkout/\*", after=seen)
 
 
-def test_a_new_file_in_a_new_folder_is_served(start_dev: StartDev, quickstart: Path) -> None:
-    dev = start_dev("-f", str(quickstart)).ready()
-    (quickstart / "more").mkdir()
-    (quickstart / "more" / "new.yaml").write_text(ALONE)
+def test_a_new_file_in_a_new_folder_is_served(live: Dev, folder: Path) -> None:
+    (folder / "more").mkdir()
+    (folder / "more" / "new.yaml").write_text(ALONE)
 
-    dev.eventually(lambda: dev.get("alone.localhost", "/")[0] == 200)
-    dev.wait_for("curl -H 'Host: alone.localhost' http://127.0.0.1:")
+    live.eventually(lambda: live.get("alone.localhost", "/")[0] == 200)
+    live.wait_for("curl -H 'Host: alone.localhost' http://127.0.0.1:")
 
 
 ALONE = """
@@ -215,18 +187,12 @@ def answer_once(listening: socket.socket) -> None:
         connection.sendall(b"HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\nmine")
 
 
-def test_several_workers_serve(start_dev: StartDev, quickstart: Path) -> None:
-    dev = start_dev("-f", str(quickstart), "--workers", "2").ready()
-
-    assert all(dev.get(HOST, "/cart")[0] == 200 for _ in range(50))
-    assert dev.stop() == 0
-
-
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize(("number", "workers"), [(signal.SIGINT, 1), (signal.SIGTERM, 2)])
 def test_ctrl_c_lets_a_request_finish_and_ends_within_5_seconds(
-    start_dev: StartDev, quickstart: Path, number: int
+    start_dev: StartDev, folder: Path, number: int, workers: int
 ) -> None:
-    dev = start_dev("-f", str(quickstart)).ready()
+    dev = start_dev("-f", str(folder), "--workers", str(workers)).ready()
+    assert all(dev.get(HOST, "/cart")[0] == 200 for _ in range(20))
     connection = http.client.HTTPConnection("127.0.0.1", dev.port, timeout=10)
     connection.putrequest("POST", "/cart", skip_host=True)
     connection.putheader("Host", HOST)
@@ -243,24 +209,22 @@ def test_ctrl_c_lets_a_request_finish_and_ends_within_5_seconds(
     assert time.monotonic() - began < 5
 
 
-def test_a_taken_port_is_one_line(start_dev: StartDev, quickstart: Path) -> None:
+def test_a_taken_port_is_one_line(start_dev: StartDev, folder: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        dev = start_dev("-f", str(quickstart), "--http-port", str(port))
+        dev = start_dev("-f", str(folder), "--http-port", str(port))
 
         assert dev.process.wait(15) == 1
         dev.stop()
-    assert dev.lines == [
-        f"fairway: cannot listen on 127.0.0.1:{port}: address already in use;"
-        " stop the other program, or choose a port with --http-port"
-    ]
+    (line,) = dev.lines
+    assert line.startswith(f"fairway: cannot listen on 127.0.0.1:{port}: address already in use;")
+    assert line.endswith("stop the other program, or choose a port with --http-port")
 
 
 def test_a_second_dev_does_not_share_the_ports_of_the_first(
-    start_dev: StartDev, quickstart: Path
+    start_dev: StartDev, live: Dev, folder: Path
 ) -> None:
-    first = start_dev("-f", str(quickstart)).ready()
-    second = start_dev("-f", str(quickstart), "--http-port", str(first.port))
+    second = start_dev("-f", str(folder), "--http-port", str(live.port))
 
     assert second.process.wait(15) == 1
     assert "address already in use" in second.lines[0]
@@ -274,8 +238,8 @@ def test_a_path_that_is_not_there_is_one_line(start_dev: StartDev) -> None:
     assert dev.lines == ["fairway: nowhere.yaml: no such file or folder"]
 
 
-def test_the_end_of_the_data_plane_is_reported(start_dev: StartDev, quickstart: Path) -> None:
-    dev = start_dev("-f", str(quickstart)).ready()
+def test_the_end_of_the_data_plane_is_reported(start_dev: StartDev, folder: Path) -> None:
+    dev = start_dev("-f", str(folder)).ready()
     children = Path(f"/proc/{dev.process.pid}/task/{dev.process.pid}/children").read_text().split()
     (supervisor,) = [
         int(child) for child in children if b"leash" in Path(f"/proc/{child}/cmdline").read_bytes()
@@ -286,8 +250,8 @@ def test_the_end_of_the_data_plane_is_reported(start_dev: StartDev, quickstart: 
     dev.wait_for("the data plane ended with status -9")
 
 
-def test_the_end_of_dev_is_the_end_of_the_data_plane(start_dev: StartDev, quickstart: Path) -> None:
-    dev = start_dev("-f", str(quickstart)).ready()
+def test_the_end_of_dev_is_the_end_of_the_data_plane(start_dev: StartDev, folder: Path) -> None:
+    dev = start_dev("-f", str(folder)).ready()
     dev.process.kill()
     dev.process.wait(15)
 

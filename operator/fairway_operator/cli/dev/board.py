@@ -13,12 +13,16 @@ from fairway_operator.cli.changes import Difference, differences
 from fairway_operator.cli.output import print_problems, print_table, stdout
 from fairway_operator.cli.problems import Problem
 from fairway_operator.cli.routes import Address, Row, curl_of, rows_of, table_of
+from fairway_operator.findings import Severity
 from fairway_operator.refs import ObjectRef
 from fairway_snapshot.digest import short
 from fairway_snapshot.tree import Snapshot
 
 SHOWN_ROUTES = 100
 SHOWN_CHANGES = 8
+SHOWN_PROBLEMS = 40
+
+_RANK = {Severity.ERROR: 0, Severity.WARNING: 1, Severity.INFO: 2}
 
 
 class Board:
@@ -77,7 +81,10 @@ class Board:
         """Print what is wrong now and was not before, and what is held for it."""
         by_text: Mapping[str, Problem] = {each.text: each for each in problems}
         fresh = [each for text, each in by_text.items() if text not in self._told]
-        print_problems(fresh, self._console)
+        fresh.sort(key=lambda each: _RANK[each.severity])
+        print_problems(fresh[:SHOWN_PROBLEMS], self._console)
+        if len(fresh) > SHOWN_PROBLEMS:
+            self.say(f"... and {len(fresh) - SHOWN_PROBLEMS} more; fairway validate shows all")
         if held and (held != self._held or fresh):
             self._line(
                 f"not applied: {_some(held)}; what was served before is still served", "yellow"

@@ -7,7 +7,6 @@ that it is refused, each port is bound here once without sharing.
 """
 
 import errno
-import os
 import socket
 
 
@@ -36,7 +35,7 @@ def claim(bind: str, wanted: int, flag: str) -> int:
 
 def _explain(bind: str, wanted: int, flag: str, error: OSError) -> str:
     shown = f"[{bind}]:{wanted}" if ":" in bind else f"{bind}:{wanted}"
-    reason = os.strerror(error.errno).lower() if error.errno else str(error)
+    reason = (error.strerror or str(error)).lower()
     match error.errno:
         case errno.EADDRINUSE:
             hint = f"stop the other program, or choose a port with {flag}"
