@@ -315,8 +315,10 @@ class TlsLayer(asyncio.Protocol, asyncio.Transport):
         self._open = True
         self.version = self._ssl.version() or ""
         self.resumed = bool(self._ssl.session_reused)
-        if self._ssl.server_side and self.version == "TLSv1.3":
-            # Only the session ticket is left to send: it can go with the first answer.
+        if self._incoming.pending and self.version == "TLSv1.3" and self._ssl.server_side:
+            # Only the session ticket is left to send. If the first request is here it can go
+            # with the answer. If not, it must go now: it acknowledges the client's last
+            # message, and a client without TCP_NODELAY holds its request until then.
             self._lazy = self._outgoing.pending
         self._inner = inner = self._connected()
         self._pumping = True

@@ -64,6 +64,20 @@ async def test_a_request_that_comes_with_the_end_of_the_handshake_is_answered(
     client.close()
 
 
+async def test_a_client_that_keeps_its_request_back_gets_the_ticket_at_once(
+    server: Server,
+) -> None:
+    """Its bytes acknowledge the handshake; without them such a client may wait 40 ms."""
+    client = await Client.connect(server.port)
+
+    await client.fill()
+
+    with pytest.raises(ssl.SSLWantReadError):
+        client.tls.read(1)
+    assert client.tls.session is not None
+    client.close()
+
+
 @pytest.mark.parametrize(
     ("name", "leaf"),
     [
@@ -126,7 +140,7 @@ async def test_sessions_resume(server: Server, version: ssl.TLSVersion) -> None:
     context = only(version)
     first = await Client.connect(server.port, context=context)
     inner = await server.inner()
-    inner.tls().write(b"x")  # The ticket of TLS 1.3 comes with the first answer.
+    inner.tls().write(b"x")  # The ticket of TLS 1.3 comes before it.
     await first.receive(1)
     second = await Client.connect(server.port, context=context, session=first.tls.session)
     resumed = await server.inner()
