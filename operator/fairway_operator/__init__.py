@@ -1,0 +1,1 @@
+"""The operator: from objects of Kubernetes to snapshots, and what the cluster is told of them."""
