@@ -179,7 +179,13 @@ async def _run(control: socket.socket) -> None:
 
 
 def _settle_memory() -> None:
-    """Take what lives as long as the process out of the collector's sight."""
+    """
+    Take what lives long out of the collector's sight.
+
+    Ten thousand routes are 300,000 objects, and one full collection over them
+    stops the loop for 220 ms; frozen, they cost it nothing. Objects of a frozen
+    table are still freed by their reference count.
+    """
     gc.collect()
     gc.freeze()
     gc.set_threshold(YOUNGEST_THRESHOLD, 20, 50)
