@@ -61,7 +61,7 @@ class Exchange:
     fields: Block
     """What the client sent for the backend; :func:`build_field_edit` makes a change."""
     forwarded: Block
-    """What Fairway adds: X-Forwarded-*, Forwarded, Via, X-Request-Id."""
+    """What Fairway adds beside ``request_id``: X-Forwarded-*, Forwarded, Via."""
     body_length: int
     """Bytes, :data:`CHUNKED` or :data:`NO_BODY`."""
     held_body: bytes

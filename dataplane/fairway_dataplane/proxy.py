@@ -170,7 +170,7 @@ class Proxy:
         head = b"".join((
             exchange.method, b" ", exchange.path, exchange.query, b" HTTP/1.1\r\nhost: ",
             exchange.authority or exchange.endpoint.encode(), exchange.fields, framing,
-            exchange.forwarded, b"\r\n\r\n",
+            exchange.forwarded, b"\r\nx-request-id: ", exchange.request_id, b"\r\n\r\n",
         ))  # fmt: skip
         task.send(exchange, head, route.backend_request_seconds, route.idle_seconds)
 

@@ -48,11 +48,11 @@ class HttpConnection(asyncio.Protocol):
 
     __slots__ = (
         "_address", "_authority", "_body_wanted", "_born", "_chunked", "_clock", "_decoder",
-        "_ends_at", "_exchange", "_forward", "_forwarded", "_left", "_limits", "_listener",
-        "_pending", "_proxy", "_rate_bytes", "_rate_since", "_read", "_read_at", "_reading_paused",
-        "_requests", "_secure", "_server_name", "_serving", "_started", "_state", "_tally",
-        "_transport", "_trusted", "_tunnel", "_unsent", "_write", "_write_paused", "deadline",
-        "slot",
+        "_ends_at", "_exchange", "_forward", "_forwarded", "_head_bytes", "_last_at",
+        "_last_request", "_left", "_limits", "_listener", "_pending", "_proxy", "_rate_bytes",
+        "_rate_since", "_read", "_read_at", "_reading_paused", "_requests", "_secure",
+        "_server_name", "_serving", "_started", "_state", "_tally", "_transport", "_trusted",
+        "_tunnel", "_unsent", "_write", "_write_paused", "deadline", "slot",
     )  # fmt: skip
 
     def __init__(self, listener: "Listener", *, secure: bool) -> None:
@@ -97,10 +97,13 @@ class HttpConnection(asyncio.Protocol):
         self._write = self._transport.write
         peer = transport.get_extra_info("peername")
         self._address: str = peer[0] if isinstance(peer, tuple) else ""
+        self._head_bytes = self._limits.header_block_bytes
         self._server_name = (
             transport.server_name if isinstance(transport, TlsServerProtocol) else b""
         )
         self._born = now = self._clock.now
+        self._last_at = now + self._limits.connection_age_seconds
+        self._last_request = self._limits.requests_per_connection
         self.deadline = now + self._limits.keep_alive_seconds
         if not self._listener.admit(self, self._address):
             self._state = _CLOSED
@@ -116,6 +119,9 @@ class HttpConnection(asyncio.Protocol):
             if state == _HEAD:
                 if self._pending:
                     self._gather(data)
+                elif data.find(b"\r\n\r\n") + 4 == len(data) <= self._head_bytes and data[0] != 13:
+                    # One whole head and nothing else: by far the most frequent read.
+                    self._begin(data, len(data))
                 else:
                     self._serve(data)
             elif state == _BODY:
@@ -329,20 +335,20 @@ class HttpConnection(asyncio.Protocol):
         exchange.client_address = self._address
         exchange.secure = self._secure
         exchange.server_name = self._server_name
-        exchange.request_id = request_id = self._listener.next_id()
+        exchange.request_id = self._listener.next_id()
         reason = self._read(data if whole else data[:end], exchange)
         if reason is not None:
             self._refuse(reason)
             return b""
-        if exchange.keep_alive and self._listener.is_last(self._requests, self._born):
+        if (
+            self._requests >= self._last_request
+            or self._clock.now >= self._last_at
+            or self._listener.draining
+        ):
             exchange.keep_alive = False
         exchange.accepts_verbatim = exchange.keep_alive and exchange.accepts_chunked
         if self._trusted:
-            exchange.forwarded = (
-                self._listener.forwarding.believe(exchange, address=self._address)
-                + b"\r\nx-request-id: "
-                + exchange.request_id
-            )
+            exchange.forwarded = self._listener.forwarding.believe(exchange, address=self._address)
         else:
             authority = exchange.authority
             if authority != self._authority:
@@ -350,10 +356,10 @@ class HttpConnection(asyncio.Protocol):
                 self._forwarded = self._listener.forwarding.block(
                     address=self._address, secure=self._secure, authority=authority
                 )
-            exchange.forwarded = self._forwarded + b"\r\nx-request-id: " + request_id
+            exchange.forwarded = self._forwarded
         length = exchange.body_length
         rest = b"" if whole else data[end:]
-        if length in (NO_BODY, 0):
+        if length == NO_BODY or not length:  # noqa: PLR1714 - a tuple would be built each time
             exchange.request_complete = True
             self._state = _WAIT
         else:
@@ -566,7 +572,16 @@ class HttpConnection(asyncio.Protocol):
             return
         if self._chunked:
             self._write(LAST_CHUNK)
-        self._go_on(exchange)
+        if (
+            exchange.keep_alive
+            and exchange.request_complete
+            and not (self._pending or self._write_paused or self._reading_paused)
+        ):
+            self._over(exchange)
+            self._state = _HEAD
+            self.deadline = self._clock.now + self._limits.keep_alive_seconds
+        else:
+            self._go_on(exchange)
 
     def respond(self, exchange: Exchange, response: DirectResponse) -> None:
         """Write an answer that needs no backend."""

@@ -60,7 +60,7 @@ class Listener:
         self._servers: dict[int, asyncio.Server] = {}
         self._connections: dict[HttpConnection, None] = {}
         self._per_client: dict[str, int] = {}
-        self._draining = False
+        self.draining = False
         self._empty: asyncio.Event | None = None
         self._id_prefix = os.urandom(9).hex().encode()
         self._ids = int.from_bytes(os.urandom(4), "big")
@@ -108,7 +108,7 @@ class Listener:
         been on its way.
         """
         self.stop_accepting()
-        self._draining = True
+        self.draining = True
         before = len(self._connections)
         idle_seconds = min(self.limits.drain_idle_seconds, limit_seconds)
         for connection in tuple(self._connections):
@@ -170,15 +170,6 @@ class Listener:
         """Return an id for a request: unguessable per worker, then counted."""
         self._ids = number = self._ids + 1
         return b"%b%010x" % (self._id_prefix, number)
-
-    def is_last(self, requests: int, born: float) -> bool:
-        """Tell whether a connection has to end with its request of this number."""
-        limits = self.limits
-        return (
-            self._draining
-            or requests >= limits.requests_per_connection
-            or self.clock.now - born >= limits.connection_age_seconds
-        )
 
     def note_bug(self, bug: Exception) -> None:
         """Count and log what ended a connection before there was an exchange."""

@@ -8,8 +8,8 @@ needs no change is passed on as it came.
 """
 
 import re
-from enum import IntEnum
 from http import HTTPStatus
+from typing import Final, TypeAlias
 
 import httptools
 
@@ -17,16 +17,16 @@ from fairway_dataplane.exchange import CHUNKED, NO_BODY, UNTIL_CLOSE, Block, Exc
 from fairway_dataplane.policy import Limits
 
 
-class Answer(IntEnum):
-    """What a head means for the connection it came on."""
+Answer: TypeAlias = int
+"""What a head means for the connection it came on; plain integers, as enums are slow to read."""
 
-    REUSABLE = 0
-    """Final; the connection can serve another request after the body."""
-    LAST = 1
-    """Final; the connection ends with it."""
-    INTERIM = 2
-    SWITCHING = 3
-    REFUSED = 4
+REUSABLE: Final = 0
+"""Final; the connection can serve another request after the body."""
+LAST: Final = 1
+"""Final; the connection ends with it."""
+INTERIM: Final = 2
+SWITCHING: Final = 3
+REFUSED: Final = 4
 
 
 class _Grammar:
@@ -50,7 +50,7 @@ def read_answer(data: bytes, end: int, exchange: Exchange, limits: Limits) -> An
     except httptools.HttpParserUpgrade:
         pass
     except httptools.HttpParserError:
-        return Answer.REFUSED
+        return REFUSED
     line_end = data.find(b"\r\n")
     line = data[:line_end]
     status = _STATUS_LINES.get(line)
@@ -60,7 +60,7 @@ def read_answer(data: bytes, end: int, exchange: Exchange, limits: Limits) -> An
     else:
         found = _status_line(line)
         if found is None:
-            return Answer.REFUSED
+            return REFUSED
         status = int(found[2])
         keep_alive = found[1] == b"1"
         exchange.status_line = _own_status_line(status, found[3] or b"")
@@ -69,7 +69,7 @@ def read_answer(data: bytes, end: int, exchange: Exchange, limits: Limits) -> An
     block = data[line_end:end]
     # No line is shorter than five bytes.
     if len(block) > limits.headers * 5 and block.count(b"\n") > limits.headers:
-        return Answer.REFUSED
+        return REFUSED
     if status < 200:
         return _read_interim(status, block, exchange)
     exchange.status = status
@@ -94,7 +94,7 @@ def read_answer(data: bytes, end: int, exchange: Exchange, limits: Limits) -> An
             exchange.response_length = int(length)
             if not exchange.accepts_verbatim:
                 exchange.response_fields = b"".join(pieces[::3])
-            return Answer.REUSABLE
+            return REUSABLE
     return _read_seldom(status, pieces, exchange, modern=keep_alive)
 
 
@@ -118,10 +118,10 @@ def _read_seldom(status: int, pieces: list[bytes], exchange: Exchange, *, modern
     if lengths:
         text = lengths[0]
         if len(lengths) > 1 or codings or not text.isdigit() or len(text) > 16:
-            return Answer.REFUSED
+            return REFUSED
         length = int(text)
     if codings and (not modern or len(codings) > 1):
-        return Answer.REFUSED
+        return REFUSED
     if exchange.method == b"HEAD" or status in _BODILESS:
         exchange.response_length = NO_BODY
         if lengths and status != 204:
@@ -129,14 +129,14 @@ def _read_seldom(status: int, pieces: list[bytes], exchange: Exchange, *, modern
             exchange.response_fields += b"\r\ncontent-length: %d" % length
     elif codings:
         if codings[0] != b"chunked":
-            return Answer.REFUSED  # row 80
+            return REFUSED  # row 80
         exchange.response_length = CHUNKED
     elif lengths:
         exchange.response_length = length
     else:
         exchange.response_length = UNTIL_CLOSE
-        return Answer.LAST
-    return Answer.REUSABLE if keep_alive else Answer.LAST
+        return LAST
+    return REUSABLE if keep_alive else LAST
 
 
 def _read_interim(status: int, block: Block, exchange: Exchange) -> Answer:
@@ -144,17 +144,17 @@ def _read_interim(status: int, block: Block, exchange: Exchange) -> Answer:
     fields = b"".join(pieces[::3])
     if status != 101:
         exchange.response_fields = fields
-        return Answer.INTERIM
+        return INTERIM
     protocols = [
         pieces[at + 1].strip(b" \t").lower()
         for at in range(1, len(pieces), 3)
         if pieces[at].lower() == b"upgrade"
     ]
     if not exchange.upgrade or protocols != [exchange.upgrade.lower()]:
-        return Answer.REFUSED  # row 76
+        return REFUSED  # row 76
     exchange.status = 101
     exchange.response_fields = fields
-    return Answer.SWITCHING
+    return SWITCHING
 
 
 def _without(fields: Block, names: list[bytes]) -> Block:

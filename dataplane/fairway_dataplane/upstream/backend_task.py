@@ -18,7 +18,7 @@ from fairway_dataplane.errors import ProxyError, Reason, Retry, Side
 from fairway_dataplane.exchange import CHUNKED, NO_BODY, UNTIL_CLOSE, Exchange
 from fairway_dataplane.framing import LAST_CHUNK, ChunkDecoder, chunk
 from fairway_dataplane.policy import Limits
-from fairway_dataplane.upstream.answer import Answer, read_answer
+from fairway_dataplane.upstream.answer import INTERIM, LAST, SWITCHING, Answer, read_answer
 
 if TYPE_CHECKING:
     from fairway_dataplane.upstream.health import Endpoint
@@ -281,7 +281,7 @@ class BackendTask(asyncio.Protocol):
         exchange = self._exchange
         assert exchange is not None
         answer = read_answer(data, end, exchange, self._limits)
-        if answer > Answer.LAST:
+        if answer > LAST:
             self._read_seldom_head(answer, data, end + 4, exchange)
             return
         if (
@@ -296,7 +296,7 @@ class BackendTask(asyncio.Protocol):
             return
         if exchange.response_edit is not None:
             exchange.response_edit(exchange)
-        self._last = answer == Answer.LAST or not exchange.request_complete
+        self._last = answer == LAST or not exchange.request_complete
         exchange.upstream_seconds = monotonic() - exchange.sent_at
         length = exchange.response_length
         head_bytes = end + 4
@@ -332,7 +332,7 @@ class BackendTask(asyncio.Protocol):
         self, answer: Answer, data: bytes, head_bytes: int, exchange: Exchange
     ) -> None:
         rest = data[head_bytes:]
-        if answer == Answer.INTERIM:
+        if answer == INTERIM:
             self._interims += 1
             # 100 is never passed on: the client has had ours, or has not asked for one.
             if (
@@ -343,7 +343,7 @@ class BackendTask(asyncio.Protocol):
                 exchange.sink.interim(exchange, exchange.status_line, exchange.response_fields)
             if rest and self._exchange is exchange:
                 self._read_head(rest)
-        elif answer == Answer.SWITCHING:
+        elif answer == SWITCHING:
             self._state = _TUNNEL
             self._last = True
             self._idle_seconds = self._limits.tunnel_idle_seconds
@@ -405,8 +405,13 @@ class BackendTask(asyncio.Protocol):
         self._interims = 0
         self._state = _IDLE
         self.reused = True
-        self._endpoint.active -= 1
-        self.keep()
+        endpoint = self._endpoint
+        endpoint.active -= 1
+        if endpoint.removed or len(endpoint.idle) >= endpoint.idle_limit:
+            self._close()
+            return
+        self.deadline = self._clock.now + self._limits.idle_endpoint_seconds
+        endpoint.idle.append(self)
 
     def _let_go(self) -> None:
         exchange, self._exchange = self._exchange, None
