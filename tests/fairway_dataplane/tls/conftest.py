@@ -250,8 +250,12 @@ class Client:
             self.tls.unwrap()
         self.flush()
 
+    def end(self) -> None:
+        """End our side of the connection without a word."""
+        self.writer.write_eof()
+
     def close(self) -> None:
-        """End the connection without a word."""
+        """Close; what was not read, such as a session ticket, makes it a reset."""
         self.writer.close()
 
     def peer(self) -> bytes:

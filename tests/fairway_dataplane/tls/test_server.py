@@ -364,9 +364,10 @@ async def test_an_end_without_goodbye_is_a_truncation(server: Server) -> None:
     client = await Client.connect(server.port)
     inner = await server.inner()
     client.send(b"half")
-    client.close()
+    client.end()
 
     assert isinstance(await inner.lost, TruncatedError)
+    client.close()
     assert inner.received == b"half"
     assert not inner.goodbye
 
@@ -454,11 +455,12 @@ async def test_a_goodbye_behind_held_bytes_comes_after_them(server: Server) -> N
     data = b"x" * (5 * FEED_BYTES)
     client.send(data)
     client.say_goodbye()
-    client.close()
+    client.end()
     while not inner.lost.done():
         await asyncio.sleep(0)
         if inner.transport is not None:
             inner.tls().resume_reading()
+    client.close()
 
     assert len(inner.received) == len(data)
     assert inner.goodbye
