@@ -67,7 +67,13 @@ format: $(INSTALLED) ## Format the code.
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+LOCK := uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header \
+	--no-emit-index-url --no-emit-find-links
+
 .PHONY: lock
 lock: ## Pin the dependencies again, with hashes (needs uv).
-	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header \
-		--extra dev --extra operator --extra dataplane pyproject.toml -o requirements/constraints.txt
+	$(LOCK) --extra dev --extra operator --extra dataplane pyproject.toml \
+		-o requirements/constraints.txt
+	$(LOCK) --extra operator --extra dataplane -c requirements/constraints.txt pyproject.toml \
+		-o requirements/image.txt
+	echo hatchling | $(LOCK) -c requirements/constraints.txt - -o requirements/build.txt
