@@ -129,6 +129,18 @@ async def test_a_rotated_certificate_serves_the_next_handshake_and_no_connection
         client.close()
 
 
+async def test_a_connection_covers_the_hosts_of_its_certificate(server: Server) -> None:
+    server.current.swap(contexts(*ALL))
+    client = await Client.connect(server.port, "a.shop.example")
+    tls = (await server.inner()).tls()
+
+    assert tls.covers(b"a.shop.example")
+    assert tls.covers(b"b.shop.example")
+    assert not tls.covers(b"shop.example")
+    assert not tls.covers(b"other.example")
+    client.close()
+
+
 def only(version: ssl.TLSVersion) -> ssl.SSLContext:
     context = trusting()
     context.minimum_version = context.maximum_version = version
