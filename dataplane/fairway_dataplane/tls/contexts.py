@@ -74,18 +74,6 @@ class Contexts:
         # The certificate of a name may be missing or bad: its other routes still serve.
         return found or self.identities.get(self.default, self.fallback)
 
-    def same_certificate(self, server_name: bytes, host: bytes) -> bool:
-        """
-        Tell whether a connection made for ``server_name`` may ask for ``host``.
-
-        It may when the two are equal or answered by the same certificate (RFC
-        9110 section 7.4; what is refused gets 421). A client that named no
-        host (an empty name) may ask for any. ``host`` is lower case, without port or final dot.
-        """
-        if not server_name or server_name == host:
-            return True
-        return (self._named(server_name) or self.default) == (self._named(host) or self.default)
-
     def _named(self, name: bytes) -> CertificateId | None:
         found = self.exact.get(name)
         if found is None:

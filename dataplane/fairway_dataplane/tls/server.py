@@ -62,7 +62,11 @@ class TlsServerProtocol(TlsLayer):
         self.certificate = FALLBACK
 
     def covers(self, host: bytes) -> bool:
-        """Tell whether a normalised host would be answered with this connection's certificate."""
+        """
+        Tell whether a normalised host would be answered with this connection's certificate.
+
+        A request for one that would not be is answered with 421 (RFC 9110 section 7.4).
+        """
         chosen = self._contexts.current.choose(host)
         return chosen is not None and chosen.certificate == self.certificate
 

@@ -70,18 +70,13 @@ def test_strict_contexts_refuse_names_that_are_unknown_or_missing() -> None:
     assert built.choose(b"") is None
 
 
-def test_names_of_one_certificate_share_one_context_and_may_share_a_connection() -> None:
+def test_names_of_one_certificate_share_one_context() -> None:
     built = contexts(
         *certificates(shop=SHOP, wild=WILD),
         *server_names({"shop.example": "shop", "www.shop.example": "shop", "x.example": "wild"}),
     )
 
     assert built.choose(b"shop.example") is built.choose(b"www.shop.example")
-    assert built.same_certificate(b"shop.example", b"shop.example")
-    assert built.same_certificate(b"shop.example", b"www.shop.example")
-    assert not built.same_certificate(b"shop.example", b"x.example")
-    assert not built.same_certificate(b"shop.example", b"unknown.example")
-    assert built.same_certificate(b"", b"x.example")
 
 
 def test_a_change_builds_the_changed_certificate_alone() -> None:
