@@ -9,6 +9,7 @@ data planes serve.
 """
 
 import asyncio
+import os
 import signal
 import time
 from typing import NoReturn
@@ -41,6 +42,9 @@ from fairway_snapshot.digest import short
 
 log = structlog.get_logger(__name__)
 
+LEAVE_SECONDS = 3.0
+"""Longest wait for tasks that libraries have left behind."""
+
 REVIEW_SECONDS = 0.1
 """Receipts that come within this time make one new plan."""
 
@@ -54,9 +58,24 @@ async def run_operator(config: OperatorConfig) -> int:
         log.error("no-cluster", reason=error.message)  # noqa: TRY400 - no traceback for a setting
         return 1
     try:
-        return await Operator(config, client).run()
+        status = await Operator(config, client).run()
     finally:
         await client.close()
+    await _leave(status)
+    return status
+
+
+async def _leave(status: int) -> None:
+    """End what is left of the loop's tasks, or the process when they do not end."""
+    rest = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in rest:
+        task.cancel()
+    if rest:
+        _, pending = await asyncio.wait(rest, timeout=LEAVE_SECONDS)
+        if pending:
+            # kopf can swallow a cancellation, and a pod that does not end is not replaced.
+            log.warning("tasks-left", tasks=sorted(task.get_name() for task in pending))
+            os._exit(status)
 
 
 class Operator:
@@ -83,7 +102,7 @@ class Operator:
         )
         self._addresses = Addresses(client, config, on_change=self._review_due.set)
         self._outbox = Outbox(
-            KubeWriter(client, instance=config.instance, seen=self._seen_version),
+            KubeWriter(client, config, seen=self._seen_version),
             bucket=Bucket(config.outbox_rate, config.outbox_burst),
             leading=self._is_leading,
         )
@@ -109,6 +128,7 @@ class Operator:
                 writes=self._may_plan,
                 epoch=lambda: max(1, self._lease.epoch),
                 addresses=self._addresses.current,
+                field_manager=config.field_manager,
             ),
         )
         parts = Parts(
@@ -288,6 +308,9 @@ class Operator:
         return "" if self._lease.holder == self._lease.identity else self._lease.holder_address
 
     def _seen_version(self, ref: ObjectRef) -> int:
+        """Return the resourceVersion that the World has of an object; 0 while it is behind."""
+        if self._inbox.is_pending(ref):
+            return 0
         return self._inbox.known(ref.kind).get(ref, 0)
 
     def _waiting_for(self) -> list[str]:

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 
 from fairway_snapshot.settings import read_settings
 
+DEFAULT_CONTROLLER = "fairway.dev/ingress-controller"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OperatorConfig:
@@ -32,7 +34,7 @@ class OperatorConfig:
     kubeconfig: str = ""
     """Path of a kubeconfig file; empty means the pod's service account."""
 
-    controller_name: str = "fairway.dev/ingress-controller"
+    controller_name: str = DEFAULT_CONTROLLER
     """Serve the IngressClasses whose ``spec.controller`` is exactly this."""
 
     assumed_class: str = "fairway"
@@ -173,6 +175,13 @@ class OperatorConfig:
     def dataplane_secret(self) -> str:
         """Name of the Secret that data-plane pods mount: tls.crt, tls.key, ca.crt."""
         return f"{self.release}-dataplane-tls"
+
+    @property
+    def field_manager(self) -> str:
+        """Field manager of status; one for each controller name, so that none undoes another's."""
+        if self.controller_name == DEFAULT_CONTROLLER:
+            return "fairway-operator"
+        return f"fairway-operator {self.controller_name}"[:128]
 
     @property
     def lease_name(self) -> str:

@@ -46,7 +46,7 @@ _LONGEST_MESSAGE: Final = 1024
 
 
 class PatchStatus(msgspec.Struct, frozen=True, kw_only=True):
-    """Apply this status, and nothing else, server-side with :data:`FIELD_MANAGER`."""
+    """Apply this status, and nothing else, server-side with our field manager."""
 
     ref: ObjectRef
     generation: int
@@ -77,6 +77,7 @@ def plan_effects(  # noqa: PLR0913 - one argument for each thing that is compare
     now: str,
     told: Compilation | None = None,
     only: Collection[ObjectRef] | None = None,
+    field_manager: str = FIELD_MANAGER,
 ) -> tuple[Effect, ...]:
     """
     Return what must be written so that the objects tell the truth.
@@ -86,7 +87,8 @@ def plan_effects(  # noqa: PLR0913 - one argument for each thing that is compare
     ``lastTransitionTime`` of conditions that flip. Findings that ``told``
     already had make no event. ``only`` limits the work to some objects, such
     as ``compilation.touched``; None looks at all. A status that is equal in
-    the World makes no effect, and one that was never ours is left alone.
+    the World makes no effect, and one that ``field_manager`` never wrote is
+    left alone.
     """
     effects: list[Effect] = []
     for ref in sorted(world.resources if only is None else only):
@@ -96,7 +98,8 @@ def plan_effects(  # noqa: PLR0913 - one argument for each thing that is compare
         if resource is None:
             continue
         serving = compilation.serving.get(ref)
-        status = _status(resource, serving, receipts, addresses, now)
+        ours = field_manager in resource.status_managers
+        status = _status(resource, serving, receipts, addresses, now, ours=ours)
         if status is not None:
             effects.append(_patch(resource, serving, status))
         if serving is not None:
@@ -115,21 +118,23 @@ def published_addresses(world: World, service: ObjectRef) -> tuple[str, ...]:
     return () if found is None else found.addresses
 
 
-def _status(
+def _status(  # noqa: PLR0913 - as above
     resource: Ingress | Route,
     serving: Serving | None,
     receipts: Receipts,
     addresses: tuple[str, ...],
     now: str,
+    *,
+    ours: bool,
 ) -> dict[str, object] | None:
     """Return the status to write; None where the object tells the truth already."""
     if serving is None:
         # What we have written is withdrawn; what others have written is not ours to touch.
-        return {} if resource.status_is_ours else None
+        return {} if ours else None
     if isinstance(resource, Ingress):
         if resource.addresses == addresses:
             return None
-        if not addresses and not resource.status_is_ours:
+        if not addresses and not ours:
             return None
         return {"loadBalancer": {"ingress": [_entry(address) for address in addresses]}}
     wanted = tuple(_conditions(resource, serving, receipts, now))

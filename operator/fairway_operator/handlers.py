@@ -48,6 +48,9 @@ STALL_SECONDS = 600.0
 
 CHECK_SECONDS = 1.0
 
+STOP_SECONDS = 5.0
+"""Longest wait for kopf to end."""
+
 STEADY_SECONDS = 60.0
 """A watch that lived this long starts again with the first pause."""
 
@@ -118,7 +121,8 @@ class Watch:
         finally:
             for task in tasks:
                 task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+            # Some of kopf's tasks can swallow a cancellation; we do not wait for ever.
+            await asyncio.wait(tasks, timeout=STOP_SECONDS)
         for task in done:
             task.result()
 

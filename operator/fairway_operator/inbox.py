@@ -73,9 +73,11 @@ class Inbox:
         self._first_at = 0.0
         self._last_at = float("-inf")
         self._in_burst = False
+        self._only_echoes = True
         self._arrival = asyncio.Event()
         self._alive: dict[Kind, dict[ObjectRef, int]] = {kind: {} for kind in Kind}
         self._buried: dict[Kind, dict[ObjectRef, int]] = {kind: {} for kind in Kind}
+        self._faces: dict[ObjectRef, int] = {}
 
     def __repr__(self) -> str:
         """Say how much is waiting."""
@@ -121,12 +123,18 @@ class Inbox:
 
         An event after quiet is returned at once. In a burst the batch is
         complete after ``settle_seconds`` of quiet, or ``settle_limit_seconds``
-        after its first event.
+        after its first event. Echoes are no burst, and wait for that limit or
+        for something that is news.
         """
         await self._arrival.wait()
         while (delay := self._due_at() - self._clock()) > 0:
-            await self._sleep(delay)
+            self._arrival.clear()
+            await self._until_news(delay)
         return self.drain()
+
+    def is_pending(self, ref: ObjectRef) -> bool:
+        """Say whether there is news of an object that nobody has taken yet."""
+        return ref in self._pending
 
     def known(self, kind: Kind) -> Mapping[ObjectRef, int]:
         """Return the objects that exist as far as is known, with their resourceVersion (or 0)."""
@@ -156,14 +164,67 @@ class Inbox:
         now = self._clock()
         if not self._pending:
             self._first_at = now
+            self._only_echoes = True
+        self._pending[ref] = event
+        if self._is_echo(ref, event):
+            if len(self._pending) == 1:
+                self._arrival.set()
+            return
+        if self._only_echoes:
+            self._only_echoes = False
+            self._first_at = now
             self._in_burst = now - self._last_at < self._settle_seconds
         self._last_at = now
-        self._pending[ref] = event
         self._arrival.set()
 
+    def _is_echo(self, ref: ObjectRef, event: WatchEvent) -> bool:
+        """
+        Say whether only the status has changed, mostly by our own writing.
+
+        A thousand of those must not hold up the one edit that comes between them.
+        """
+        if event.kind not in _WITH_STATUS:
+            return False
+        if event.deleted:
+            self._faces.pop(ref, None)
+            return False
+        face = _face(event.body)
+        known = self._faces.get(ref)
+        self._faces[ref] = face
+        return known == face
+
+    async def _until_news(self, seconds: float) -> None:
+        """Sleep, but wake up when something comes that may be due earlier."""
+        if not self._only_echoes:
+            await self._sleep(seconds)
+            return
+        sleeping = asyncio.ensure_future(self._sleep(seconds))
+        arriving = asyncio.ensure_future(self._arrival.wait())
+        try:
+            await asyncio.wait((sleeping, arriving), return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            sleeping.cancel()
+            arriving.cancel()
+
     def _due_at(self) -> float:
+        if self._only_echoes:
+            return self._first_at + self._settle_limit_seconds
         if not self._in_burst:
             return self._first_at
         return min(
             self._last_at + self._settle_seconds, self._first_at + self._settle_limit_seconds
         )
+
+
+_WITH_STATUS = frozenset({Kind.INGRESS, Kind.ROUTE})
+"""Kinds whose status the operator writes, and whose generation counts changes of the spec."""
+
+
+def _face(body: Mapping[str, Any]) -> int:
+    """Return what is equal for two versions that differ in their status alone."""
+    metadata = body.get("metadata") or {}
+    parts = [metadata.get(name) for name in ("uid", "generation", "labels", "annotations")]
+    # A file, or an odd server, counts no generations: then the spec itself must tell.
+    if parts[1] is None:
+        parts.append(body.get("spec"))
+    return hash(repr(parts))

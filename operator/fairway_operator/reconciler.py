@@ -20,6 +20,7 @@ from typing import Protocol
 from fairway_operator import world as worlds
 from fairway_operator.compiler import Compilation, Compiler
 from fairway_operator.effects import (
+    FIELD_MANAGER,
     NO_RECEIPTS,
     Effect,
     Receipts,
@@ -75,6 +76,8 @@ class Surroundings:
     epoch: Callable[[], int] = lambda: 1
     addresses: Callable[[World], tuple[str, ...]] = lambda _world: ()
     """What Ingress status should show."""
+    field_manager: str = FIELD_MANAGER
+    """Whose status is ours."""
     clock: Callable[[], float] = time.monotonic
     wall_clock: Callable[[], datetime] = lambda: datetime.now(UTC)
 
@@ -165,6 +168,7 @@ class Reconciler:
             now=around.wall_clock().strftime("%Y-%m-%dT%H:%M:%SZ"),
             told=self._told,
             only=about,
+            field_manager=around.field_manager,
         )
         self._told = self.compilation
         around.effects.fill(effects, about)

@@ -198,3 +198,64 @@ def test_deletions_are_forgotten_once_no_list_can_contradict_them(inbox: Inbox) 
     inbox.forget_deletions(Kind.SERVICE, until_version=7)
 
     assert inbox.newest(Kind.SERVICE) == 0
+
+
+def ingress(name: str, version: int, generation: int, **metadata: object) -> WatchEvent:
+    body = {
+        "metadata": {
+            "namespace": "default",
+            "name": name,
+            "resourceVersion": str(version),
+            "generation": generation,
+            **metadata,
+        },
+        "status": {"at": version},
+    }
+    return WatchEvent(Kind.INGRESS, deleted=False, body=body)
+
+
+async def test_an_edit_among_echoes_of_our_own_writing_goes_out_at_once(
+    inbox: Inbox, time: FakeTime
+) -> None:
+    for number in range(10):
+        inbox.put(ingress(f"i{number}", 1, 1))
+    await inbox.take()
+    await time.pass_by(1.0)
+    taking = asyncio.create_task(inbox.take())
+    for number in range(10):
+        inbox.put(ingress(f"i{number}", 2, 1))  # only the status has changed
+        await time.pass_by(0.01)
+    await settle()
+    assert not taking.done()
+
+    inbox.put(ingress("i3", 3, 2))
+
+    batch = await asyncio.wait_for(taking, timeout=1)
+    assert len(batch.events) == 10
+    assert batch.first_at == pytest.approx(101.1)
+
+
+async def test_echoes_alone_are_told_in_the_end(inbox: Inbox, time: FakeTime) -> None:
+    inbox.put(ingress("a", 1, 1))
+    await inbox.take()
+    await time.pass_by(1.0)
+    inbox.put(ingress("a", 2, 1))
+    taking = asyncio.create_task(inbox.take())
+    await settle()
+    await time.pass_by(0.49)
+    assert not taking.done()
+
+    await time.pass_by(0.02)
+    await settle()
+
+    assert names(taking.result()) == ["a"]
+
+
+async def test_a_change_of_an_annotation_is_no_echo(inbox: Inbox, time: FakeTime) -> None:
+    inbox.put(ingress("a", 1, 1))
+    await inbox.take()
+    await time.pass_by(1.0)
+
+    inbox.put(ingress("a", 2, 1, annotations={"fairway.dev/strip-prefix": "/a"}))
+
+    assert names(await asyncio.wait_for(inbox.take(), timeout=1)) == ["a"]

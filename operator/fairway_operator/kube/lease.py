@@ -12,6 +12,7 @@ seen to hold the Lease since. So neither a wrong wall clock nor a hanging
 request makes two leaders for longer than one request takes.
 """
 
+import asyncio
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -29,6 +30,9 @@ from fairway_operator.kube.client import Body, KubeClient, KubeError
 from fairway_operator.kube.paths import lease_path
 
 log = structlog.get_logger(__name__)
+
+RELEASE_SECONDS = 2.0
+"""Longest wait for the answer when the Lease is given back; it runs out by itself."""
 
 ADDRESS = "fairway.dev/stream-address"
 """Annotation of the Lease: where the leader takes the receipts of other replicas."""
@@ -156,9 +160,12 @@ class Lease:
         spec = {**(self._object.get("spec") or {}), "holderIdentity": "", "leaseDurationSeconds": 1}
         body = {**self._object, "spec": spec}
         try:
-            await self._client.replace(self._path, body)
+            async with asyncio.timeout(RELEASE_SECONDS):
+                await self._client.replace(self._path, body)
         except KubeError as error:
             log.warning("lease-not-released", status=error.status, message=error.message)
+        except TimeoutError:
+            log.warning("lease-not-released", status=0, message="no answer")
 
     def _won(self, started_at: float) -> None:
         self._renewed_at = started_at

@@ -13,7 +13,8 @@ from datetime import UTC, datetime
 from http import HTTPStatus
 from typing import Any
 
-from fairway_operator.effects import FIELD_MANAGER, Effect, EmitEvent, PatchStatus
+from fairway_operator.config import OperatorConfig
+from fairway_operator.effects import Effect, EmitEvent, PatchStatus
 from fairway_operator.kube.client import Body, KubeClient, KubeError
 from fairway_operator.kube.paths import KIND_PATHS, event_path, object_path
 from fairway_operator.outbox import Answer, Outcome
@@ -36,11 +37,11 @@ class KubeWriter:
     """Performs effects; remembers what it wrote until the watch has shown it."""
 
     def __init__(
-        self, client: KubeClient, *, instance: str, seen: Callable[[ObjectRef], int]
+        self, client: KubeClient, config: OperatorConfig, *, seen: Callable[[ObjectRef], int]
     ) -> None:
-        """``seen`` returns the resourceVersion of an object as the watch last told it."""
+        """``seen`` returns the resourceVersion of an object as the World has it."""
         self._client = client
-        self._instance = instance
+        self._config = config
         self._seen = seen
         self._written: dict[ObjectRef, _Write] = {}
 
@@ -62,7 +63,9 @@ class KubeWriter:
             # Planned from a World that has not heard of our last write yet.
             return Answer(Outcome.UNCHANGED)
         answer = await self._client.apply(
-            f"{object_path(effect.ref)}/status", effect.manifest, field_manager=FIELD_MANAGER
+            f"{object_path(effect.ref)}/status",
+            effect.manifest,
+            field_manager=self._config.field_manager,
         )
         version = str((answer.get("metadata") or {}).get("resourceVersion", ""))
         self._written.pop(effect.ref, None)
@@ -110,8 +113,8 @@ class KubeWriter:
                 "name": effect.ref.name,
                 "uid": effect.uid,
             },
-            "reportingController": "fairway.dev/ingress-controller",
-            "reportingInstance": self._instance,
+            "reportingController": self._config.controller_name,
+            "reportingInstance": self._config.instance,
         }
 
 

@@ -24,13 +24,13 @@ from fairway_operator.resources import (
     secret,
     service,
 )
-from fairway_operator.resources.body import Reader
+from fairway_operator.resources.body import Metadata, Reader, owns_status
 from fairway_operator.resources.endpoint_slice import EndpointSlice
 from fairway_operator.resources.ingress import Ingress
 from fairway_operator.resources.ingress_class import IngressClass
 from fairway_operator.resources.namespace import Namespace
 from fairway_operator.resources.reference_grant import ReferenceGrant
-from fairway_operator.resources.route import Route
+from fairway_operator.resources.route import Route, StatusCondition
 from fairway_operator.resources.secret import Secret
 from fairway_operator.resources.service import Service
 
@@ -56,11 +56,17 @@ Resource: TypeAlias = (
 
 
 class Undecodable(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """An object that cannot be read at all, and why."""
+    """An object that cannot be read at all, and why; what is needed to tell its author."""
 
     ref: ObjectRef
     """Name and namespace are empty strings where the body has none."""
     findings: tuple[Finding, ...]
+    metadata: Metadata | None = None
+    """None for an object without a name."""
+    class_name: str | None = None
+    conditions: tuple[StatusCondition, ...] = ()
+    """What its status shows now."""
+    status_is_ours: bool = False
 
 
 def decode(kind: Kind, body: Mapping[str, Any]) -> Resource | Undecodable:
@@ -71,9 +77,19 @@ def decode(kind: Kind, body: Mapping[str, Any]) -> Resource | Undecodable:
     ``metadata.managedFields`` in the body: they tell whether a status is ours.
     """
     reader = Reader(kind, body)
-    resource = _DECODERS[kind](reader, body) if reader.ref.name else None
-    if resource is None:
+    if not reader.ref.name:
         return Undecodable(ref=reader.ref, findings=tuple(reader.findings))
+    resource = _DECODERS[kind](reader, body)
+    if resource is None:
+        metadata = reader.metadata(body)
+        return Undecodable(
+            ref=reader.ref,
+            findings=tuple(reader.findings),
+            metadata=metadata,
+            class_name=route.class_name(body),
+            conditions=route.conditions(body),
+            status_is_ours=owns_status(body),
+        )
     return resource
 
 

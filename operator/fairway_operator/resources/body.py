@@ -20,7 +20,12 @@ from fairway_operator.refs import CLUSTER_SCOPED, Kind, ObjectRef
 
 ANNOTATION_PREFIX = "fairway.dev/"
 FIELD_MANAGER = "fairway-operator"
-"""Field manager of the operator's own writes; what it owns is what it may withdraw."""
+"""
+Field manager of the operator's own writes; what it owns is what it may withdraw.
+
+An operator of another controller name has one of its own, or two operators in
+one cluster would withdraw each other's status.
+"""
 
 _EMPTY: Mapping[str, Any] = {}
 _TIMESTAMP = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ")
@@ -163,20 +168,22 @@ class Reader:
         return tuple(sorted(ours))
 
 
-def owns_status(body: Mapping[str, Any]) -> bool:
-    """Tell from ``managedFields`` whether the operator's own writes are in the status."""
+def status_managers(body: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return from ``managedFields`` whose writes are in the status, sorted."""
     metadata = body.get("metadata")
     managed = metadata.get("managedFields") if isinstance(metadata, Mapping) else None
     if not isinstance(managed, list | tuple):
-        return False
+        return ()
+    managers: set[str] = set()
     for entry in managed:
-        if not isinstance(entry, Mapping) or entry.get("manager") != FIELD_MANAGER:
+        manager = entry.get("manager") if isinstance(entry, Mapping) else None
+        if not isinstance(manager, str):
             continue
         fields = entry.get("fieldsV1")
         status = fields.get("f:status") if isinstance(fields, Mapping) else None
         if isinstance(status, Mapping) and status:
-            return True
-    return False
+            managers.add(manager)
+    return tuple(sorted(managers))
 
 
 def whole(value: object) -> int:

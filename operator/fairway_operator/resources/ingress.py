@@ -14,7 +14,7 @@ import msgspec
 from fairway_operator.findings import Finding, Reason, Severity
 from fairway_operator.hosts import ANY_HOST, is_name, parse_host
 from fairway_operator.refs import ObjectRef
-from fairway_operator.resources.body import Metadata, Reader, owns_status, show
+from fairway_operator.resources.body import Metadata, Reader, show, status_managers
 from fairway_snapshot.model import HostPattern, PathKind
 
 CLASS_ANNOTATION = "kubernetes.io/ingress.class"
@@ -79,8 +79,8 @@ class Ingress(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     problems: tuple[Finding, ...]
     addresses: tuple[str, ...]
     """What its status shows now."""
-    status_is_ours: bool
-    """The operator has written its status, so it may withdraw it."""
+    status_managers: tuple[str, ...]
+    """Field managers that have written its status; one may withdraw what is its own."""
 
 
 def decode(reader: Reader, body: Mapping[str, Any]) -> Ingress:
@@ -103,7 +103,7 @@ def decode(reader: Reader, body: Mapping[str, Any]) -> Ingress:
         rules=_rules(reader, spec),
         tls=_tls(reader, spec),
         addresses=_addresses(body),
-        status_is_ours=owns_status(body),
+        status_managers=status_managers(body),
         problems=tuple(reader.findings),
     )
 

@@ -16,6 +16,8 @@ class IngressClass(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One class."""
 
     ref: ObjectRef
+    uid: str
+    """Empty in files."""
     controller: str
     """Case-sensitive; empty where it cannot be read, and then it is nobody's."""
     is_default: bool
@@ -38,6 +40,7 @@ def decode(reader: Reader, body: Mapping[str, Any]) -> IngressClass:
         )
     return IngressClass(
         ref=reader.ref,
+        uid=reader.metadata(body).uid,
         controller=reader.text(spec.get("controller"), "spec.controller") or "",
         is_default=annotations.get(DEFAULT_ANNOTATION) == "true",
         problems=tuple(reader.findings),

@@ -14,7 +14,7 @@ import msgspec
 from fairway_operator.api.route import RouteSpec
 from fairway_operator.findings import Finding
 from fairway_operator.refs import ObjectRef
-from fairway_operator.resources.body import Metadata, Reader, owns_status, whole
+from fairway_operator.resources.body import Metadata, Reader, status_managers, whole
 
 
 class StatusCondition(msgspec.Struct, frozen=True, gc=False):
@@ -38,8 +38,8 @@ class Route(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     spec: RouteSpec
     conditions: tuple[StatusCondition, ...]
     """What its status shows now."""
-    status_is_ours: bool
-    """The operator has written its status, so it may withdraw it."""
+    status_managers: tuple[str, ...]
+    """Field managers that have written its status; one may withdraw what is its own."""
     problems: tuple[Finding, ...]
 
 
@@ -53,8 +53,8 @@ def decode(reader: Reader, body: Mapping[str, Any]) -> Route | None:
         metadata=reader.metadata(body),
         annotations=reader.annotations(body),
         spec=spec,
-        conditions=_conditions(body),
-        status_is_ours=owns_status(body),
+        conditions=conditions(body),
+        status_managers=status_managers(body),
         problems=tuple(reader.findings),
     )
 
@@ -87,7 +87,14 @@ def _plain(field: str) -> str:
     return "".join(part.partition("]")[2] if "]" in part else part for part in field.split("["))
 
 
-def _conditions(body: Mapping[str, Any]) -> tuple[StatusCondition, ...]:
+def class_name(body: Mapping[str, Any]) -> str | None:
+    """Return the class of a Route whose spec may not fit; None where it cannot be read."""
+    spec = body.get("spec")
+    name = spec.get("ingressClassName") if isinstance(spec, Mapping) else None
+    return name if isinstance(name, str) else None
+
+
+def conditions(body: Mapping[str, Any]) -> tuple[StatusCondition, ...]:
     """Return what the status shows; it is not the author's, so nothing is noted."""
     status = body.get("status")
     entries = status.get("conditions") if isinstance(status, Mapping) else None

@@ -25,6 +25,8 @@ class Service(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One Service."""
 
     ref: ObjectRef
+    uid: str
+    """Empty in files."""
     ports: tuple[Port, ...]
     external_name: str | None
     """Host name that stands for the Service (type ExternalName)."""
@@ -43,6 +45,7 @@ def decode(reader: Reader, body: Mapping[str, Any]) -> Service:
     first = families[0] if families else None
     return Service(
         ref=reader.ref,
+        uid=reader.metadata(body).uid,
         ports=_ports(reader, spec),
         external_name=_external_name(reader, spec),
         first_family=first if first in ("IPv4", "IPv6") else None,

@@ -56,6 +56,8 @@ class ApiServer:
     """How many watches were answered so."""
     deaf: bool = False
     """Tell watches of nothing, now or later."""
+    stuck: bool = False
+    """Take requests and never answer."""
     page_size: int = 500
     after_list: Callable[[], object] | None = None
     """Happens once a list is made and before it is answered."""
@@ -106,6 +108,8 @@ class ApiServer:
     async def handle(self, request: web.Request) -> web.StreamResponse:  # noqa: PLR0911 - a table
         query = dict(request.query)
         self.requests.append((request.method, request.path, query))
+        if self.stuck:
+            await asyncio.Event().wait()
         if request.path in ("/api", "/apis") or request.path in DISCOVERY:
             return web.json_response(self._discover(request.path))
         plural = plural_of(request.path)

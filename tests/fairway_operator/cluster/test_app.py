@@ -390,6 +390,33 @@ async def test_sigterm_ends_in_good_order_and_gives_the_lease_back(
     assert lease_of(shop)["holderIdentity"] == ""
 
 
+@pytest.mark.parametrize("end", ["stop", "cancel"])
+async def test_it_ends_in_time_while_the_api_server_does_not_answer(
+    shop: "ApiServer",
+    client: KubeClient,
+    config: OperatorConfig,
+    eventually: Eventually,
+    end: str,
+) -> None:
+    operator = Operator(config, client)
+    task = asyncio.create_task(operator.run())
+    await eventually(lambda: operator.stream_port > 0)
+    await eventually(lambda: lease_of(shop).get("holderIdentity") == "pod-a")
+    await eventually(lambda: len(shop.watchers) >= 7)
+    shop.stuck = True
+    shop.end_watches()
+    renewals = shop.count("GET", "leases")
+    await eventually(lambda: shop.count("GET", "leases") > renewals)
+
+    if end == "stop":
+        operator.stop()
+    else:
+        task.cancel()
+    done, _ = await asyncio.wait([task], timeout=8)
+
+    assert done
+
+
 async def test_limited_to_namespaces_without_a_cluster_role(
     shop: "ApiServer", client: KubeClient, config: OperatorConfig, eventually: Eventually
 ) -> None:

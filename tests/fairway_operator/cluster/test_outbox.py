@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from fairway_operator import outbox as outboxes
+from fairway_operator.config import OperatorConfig
 from fairway_operator.effects import Effect, EmitEvent, PatchStatus
 from fairway_operator.kube.client import KubeClient
 from fairway_operator.kube.paths import event_path
@@ -32,10 +33,10 @@ class Leadership:
 class Bench:
     """An outbox at work, and what the watch is said to have seen."""
 
-    def __init__(self, client: KubeClient) -> None:
+    def __init__(self, client: KubeClient, config: OperatorConfig) -> None:
         self.leading = Leadership()
         self.seen: dict[ObjectRef, int] = {}
-        writer = KubeWriter(client, instance="pod-a", seen=lambda ref: self.seen.get(ref, 0))
+        writer = KubeWriter(client, config, seen=lambda ref: self.seen.get(ref, 0))
         self.outbox = Outbox(writer, bucket=Bucket(10_000.0, 10_000), leading=self.leading)
 
     @asynccontextmanager
@@ -52,11 +53,11 @@ class Bench:
 
 
 @pytest.fixture
-def bench(client: KubeClient, monkeypatch: pytest.MonkeyPatch) -> Bench:
+def bench(client: KubeClient, config: OperatorConfig, monkeypatch: pytest.MonkeyPatch) -> Bench:
     monkeypatch.setattr(outboxes, "OBJECT_SECONDS", 0.02)
     monkeypatch.setattr(outboxes, "HOLD_SECONDS", 0.02)
     monkeypatch.setattr(outboxes, "BACKOFF_SECONDS", (0.02, 0.1))
-    return Bench(client)
+    return Bench(client, config)
 
 
 def ingress(name: str) -> ObjectRef:

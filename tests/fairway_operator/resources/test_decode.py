@@ -155,13 +155,16 @@ def test_a_list_that_no_api_server_would_hold_is_not_walked() -> None:
     assert finding.reason == "TooLarge"
 
 
-def test_status_is_ours_where_our_manager_wrote_it() -> None:
+def test_who_wrote_a_status_is_known() -> None:
     ours = {"manager": "fairway-operator", "fieldsV1": {"f:status": {"f:loadBalancer": {}}}}
     theirs = {**ours, "manager": "nginx"}
     metadata_only = {"manager": "fairway-operator", "fieldsV1": {"f:metadata": {}}}
 
-    assert ingress({}, managedFields=[theirs, ours]).status_is_ours
-    assert not ingress({}, managedFields=[theirs, metadata_only, 7]).status_is_ours
+    assert ingress({}, managedFields=[theirs, ours]).status_managers == (
+        "fairway-operator",
+        "nginx",
+    )
+    assert ingress({}, managedFields=[theirs, metadata_only, 7]).status_managers == ("nginx",)
 
 
 def test_addresses_of_a_status() -> None:
