@@ -284,19 +284,8 @@ def _read_target(exchange: Exchange, target: bytes, host: bytes | None) -> Reaso
         else:
             # HTTP/1.0 may leave it out, and health checks of old load balancers do.
             exchange.authority = exchange.host = b""
-        if target == b"*" and exchange.method == b"OPTIONS":
-            # About the server, not about a path: no route is asked (RFC 9110 section 9.3.7).
-            exchange.path = target
-            return None
         if target[:1] != b"/":
-            absolute = _absolute_target(target)
-            if absolute is None:
-                return Reason.BAD_TARGET
-            # Row 58, RFC 9112 section 3.2.2: the target's host, whatever Host says.
-            exchange.authority, target = absolute[1], absolute[2]
-            exchange.host = normalize_host(exchange.authority)
-            if target[:1] != b"/":
-                target = b"/" + target
+            target = _read_odd_target(exchange, target)
         if not target.translate(None, _SETTLED) and b"/." not in target:
             # Nothing to decode, to encode or to remove, and no query.
             exchange.path = target
@@ -305,13 +294,24 @@ def _read_target(exchange: Exchange, target: bytes, host: bytes | None) -> Reaso
         exchange.path = path = normalize_path(path)
     except TargetRefused as error:
         return Reason.BAD_HOST if error.reason is Refusal.HOST else Reason.BAD_TARGET
-    if b"%" in path:
-        exchange.encoded_slash = has_encoded_slash(path)
-    if mark:
-        if _is_query(query) is None:
-            return Reason.BAD_TARGET
-        exchange.query = mark + _unsafe_in_query(_escape, query)
-    return None
+    exchange.encoded_slash = has_encoded_slash(path)
+    exchange.query = mark + _unsafe_in_query(_escape, query)
+    return None if _is_query(query) else Reason.BAD_TARGET
+
+
+def _read_odd_target(exchange: Exchange, target: bytes) -> bytes:
+    """Return the target of a request whose target is not in origin-form."""
+    if target == b"*" and exchange.method == b"OPTIONS":
+        # About the server, which answers at the path that stands for all of it.
+        exchange.ends_here = True
+        return b"/"
+    absolute = _absolute_target(target)
+    if absolute is None:
+        raise TargetRefused(Refusal.NOT_ABSOLUTE)
+    # Row 58, RFC 9112 section 3.2.2: the target's host, whatever Host says.
+    exchange.authority, target = absolute[1], absolute[2]
+    exchange.host = normalize_host(exchange.authority)
+    return target if target[:1] == b"/" else b"/" + target
 
 
 def _escape(found: re.Match[bytes]) -> bytes:

@@ -124,12 +124,15 @@ class _Claims:
         if not self.hops and self.elements:
             found = _forwarded_for(b", ".join(self.elements))
             self.hops = [hop.decode("latin-1") for hop in found]
-        good: list[str] = []
-        for hop in reversed(self.hops):
-            if _parse(hop) is None:
-                break
-            good.insert(0, hop)
-        self.hops = good
+        self.hops = _believed(self.hops)
+
+
+def _believed(hops: list[str]) -> list[str]:
+    """Return the end of the chain in which every hop is an address."""
+    for at in range(len(hops), 0, -1):
+        if _parse(hops[at - 1]) is None:
+            return hops[at:]
+    return hops
 
 
 def _element(peer: bytes, proto: bytes, host: bytes) -> bytes:

@@ -16,7 +16,6 @@ import httptools
 from fairway_dataplane.exchange import CHUNKED, NO_BODY, UNTIL_CLOSE, Block, Exchange
 from fairway_dataplane.policy import Limits
 
-
 Answer: TypeAlias = int
 """What a head means for the connection it came on; plain integers, as enums are slow to read."""
 
@@ -36,7 +35,9 @@ class _Grammar:
 _GRAMMAR = _Grammar()
 
 
-def read_answer(data: bytes, end: int, exchange: Exchange, limits: Limits) -> Answer:
+def read_answer(  # noqa: C901 - a call would cost what a branch does not
+    data: bytes, end: int, exchange: Exchange, limits: Limits
+) -> Answer:
     """
     Fill the response's half of an exchange from a head that ends at ``end``.
 
@@ -54,18 +55,14 @@ def read_answer(data: bytes, end: int, exchange: Exchange, limits: Limits) -> An
     line_end = data.find(b"\r\n")
     line = data[:line_end]
     status = _STATUS_LINES.get(line)
-    keep_alive = True
+    modern = True
     if status is not None:
         exchange.status_line = line
     else:
         found = _status_line(line)
         if found is None:
             return REFUSED
-        status = int(found[2])
-        keep_alive = found[1] == b"1"
-        exchange.status_line = _own_status_line(status, found[3] or b"")
-        if exchange.status_line != line:
-            exchange.accepts_verbatim = False
+        status, modern = _read_status_line(found, exchange)
     block = data[line_end:end]
     # No line is shorter than five bytes.
     if len(block) > limits.headers * 5 and block.count(b"\n") > limits.headers:
@@ -75,68 +72,82 @@ def read_answer(data: bytes, end: int, exchange: Exchange, limits: Limits) -> An
     exchange.status = status
     exchange.head_bytes = end + 4
     pieces = _cut_own_fields(block)
-    if keep_alive and exchange.method != b"HEAD" and status not in _BODILESS:
+    if modern and len(pieces) > 1 and exchange.method != b"HEAD" and status not in _BODILESS:
         # By far the most frequent: a length, and perhaps the wish to go on.
-        length = b""
-        count = len(pieces)
-        if count == 4:
-            if pieces[1] in _LENGTH:
-                length = pieces[2]
-        elif count == 7 and pieces[2] in _KEEP_ALIVE:
-            if pieces[4] in _LENGTH and pieces[1] in _CONNECTION:
-                length = pieces[5]
-                exchange.accepts_verbatim = False
-        elif count == 7 and pieces[5] in _KEEP_ALIVE:
-            if pieces[1] in _LENGTH and pieces[4] in _CONNECTION:
-                length = pieces[2]
-                exchange.accepts_verbatim = False
+        length = pieces[2]
+        if len(pieces) > 4 or pieces[1] not in _LENGTH:
+            length = _length_beside_keep_alive(pieces)
+            exchange.accepts_verbatim = False
         if length.isdigit() and len(length) < 17 and (length[:1] != b"0" or length == b"0"):
             exchange.response_length = int(length)
             if not exchange.accepts_verbatim:
                 exchange.response_fields = b"".join(pieces[::3])
             return REUSABLE
-    return _read_seldom(status, pieces, exchange, modern=keep_alive)
+    return _read_seldom(status, pieces, exchange, modern=modern)
+
+
+def _read_status_line(found: re.Match[bytes], exchange: Exchange) -> tuple[int, bool]:
+    """Set the line in our version; a phrase with controls is replaced (row 90)."""
+    status, phrase = int(found[2]), found[3] or b""
+    if _is_phrase(phrase) is None:
+        phrase = _PHRASES.get(status, b"")
+    exchange.status_line = b"HTTP/1.1 %d %b" % (status, phrase)
+    if exchange.status_line != found[0]:
+        exchange.accepts_verbatim = False
+    return status, found[1] == b"1"
+
+
+def _length_beside_keep_alive(pieces: list[bytes]) -> bytes:
+    """Return the length if beside it there is only ``Connection: keep-alive``."""
+    if len(pieces) != 7:
+        return b""
+    first, first_value, second, second_value = pieces[1], pieces[2], pieces[4], pieces[5]
+    if first in _LENGTH and second in _CONNECTION and second_value in _KEEP_ALIVE:
+        return first_value
+    if second in _LENGTH and first in _CONNECTION and first_value in _KEEP_ALIVE:
+        return second_value
+    return b""
 
 
 def _read_seldom(status: int, pieces: list[bytes], exchange: Exchange, *, modern: bool) -> Answer:
     """Settle framing and persistence by RFC 9112 section 6.3."""
     exchange.accepts_verbatim = False
-    lengths: list[bytes] = []
-    codings: list[bytes] = []
-    named: list[bytes] = []
-    for at in range(1, len(pieces), 3):
-        name, value = pieces[at].lower(), pieces[at + 1].strip(b" \t")
-        if name == b"content-length":
-            lengths.append(value)
-        elif name == b"transfer-encoding":
-            codings.append(value.lower())
-        elif name == b"connection":
-            named += [token.strip(b" \t").lower() for token in value.split(b",")]
+    lengths = _values(pieces, b"content-length")
+    codings = _values(pieces, b"transfer-encoding")
+    named = [
+        token.strip(b" \t").lower()
+        for value in _values(pieces, b"connection")
+        for token in value.split(b",")
+    ]
     exchange.response_fields = _without(b"".join(pieces[::3]), named)
-    keep_alive = b"close" not in named and (modern or b"keep-alive" in named)
     length = NO_BODY
     if lengths:
         text = lengths[0]
         if len(lengths) > 1 or codings or not text.isdigit() or len(text) > 16:
             return REFUSED
         length = int(text)
-    if codings and (not modern or len(codings) > 1):
-        return REFUSED
+    if codings and (not modern or [coding.lower() for coding in codings] != [b"chunked"]):
+        return REFUSED  # row 80
     if exchange.method == b"HEAD" or status in _BODILESS:
         exchange.response_length = NO_BODY
         if lengths and status != 204:
             # What the length would be: for the client to know, not for framing.
             exchange.response_fields += b"\r\ncontent-length: %d" % length
-    elif codings:
-        if codings[0] != b"chunked":
-            return REFUSED  # row 80
-        exchange.response_length = CHUNKED
-    elif lengths:
-        exchange.response_length = length
+    elif codings or lengths:
+        exchange.response_length = CHUNKED if codings else length
     else:
         exchange.response_length = UNTIL_CLOSE
         return LAST
+    keep_alive = b"close" not in named and (modern or b"keep-alive" in named)
     return REUSABLE if keep_alive else LAST
+
+
+def _values(pieces: list[bytes], name: bytes) -> list[bytes]:
+    return [
+        pieces[at + 1].strip(b" \t")
+        for at in range(1, len(pieces), 3)
+        if pieces[at].lower() == name
+    ]
 
 
 def _read_interim(status: int, block: Block, exchange: Exchange) -> Answer:
@@ -166,13 +177,6 @@ def _without(fields: Block, names: list[bytes]) -> Block:
         for line in fields.split(b"\r\n")[1:]
         if line.partition(b":")[0].lower() not in names
     )
-
-
-def _own_status_line(status: int, phrase: bytes) -> bytes:
-    """Return the line in our version; a phrase with controls is replaced (row 90)."""
-    if _is_phrase(phrase) is None:
-        phrase = _PHRASES.get(status, b"")
-    return b"HTTP/1.1 %d %b" % (status, phrase)
 
 
 _PHRASES = {status.value: status.phrase.encode() for status in HTTPStatus}

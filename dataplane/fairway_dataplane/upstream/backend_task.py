@@ -21,6 +21,8 @@ from fairway_dataplane.policy import Limits
 from fairway_dataplane.upstream.answer import INTERIM, LAST, SWITCHING, Answer, read_answer
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from fairway_dataplane.upstream.health import Endpoint
 
 _CONNECTING, _IDLE, _HEAD, _COUNTED, _CHUNKED, _UNTIL_CLOSE, _TUNNEL, _CLOSED = range(8)
@@ -46,6 +48,7 @@ class BackendTask(asyncio.Protocol):
         self._clock = clock
         self._limits = limits
         self._transport: asyncio.Transport | None = None
+        self._write: Callable[[bytes | memoryview], None] = _dropped
         self._exchange: Exchange | None = None
         self._decoder: ChunkDecoder | None = None
         self._made: asyncio.Future[None] | None = None
@@ -280,6 +283,9 @@ class BackendTask(asyncio.Protocol):
         self._held = b""
         exchange = self._exchange
         assert exchange is not None
+        if not exchange.request_complete:
+            # Row 29: the client has to be told that this answer ends its connection.
+            exchange.accepts_verbatim = False
         answer = read_answer(data, end, exchange, self._limits)
         if answer > LAST:
             self._read_seldom_head(answer, data, end + 4, exchange)
@@ -298,11 +304,15 @@ class BackendTask(asyncio.Protocol):
             exchange.response_edit(exchange)
         self._last = answer == LAST or not exchange.request_complete
         exchange.upstream_seconds = monotonic() - exchange.sent_at
+        self._begin_answer(exchange, data)
+
+    def _begin_answer(self, exchange: Exchange, data: bytes) -> None:
+        """Pass the head on, and what of the body came with it."""
         length = exchange.response_length
-        head_bytes = end + 4
+        head_bytes = exchange.head_bytes
         have = len(data) - head_bytes
         if length >= 0 or length == NO_BODY:
-            left = (max(0, length)) - have
+            left = max(0, length) - have
             if left > 0:
                 self._state = _COUNTED
                 self._left = left

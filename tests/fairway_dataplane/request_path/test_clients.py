@@ -255,7 +255,8 @@ async def test_http_1_0_is_answered_until_close_and_kept_when_it_asks(
             id="counted",
         ),
         pytest.param(
-            b"Transfer-Encoding: Chunked\r\n\r\n6;a=b\r\nhello \r\n05\r\nworld\r\n0\r\nx: y\r\n\r\n",
+            b"Transfer-Encoding: Chunked\r\n\r\n"
+            b"6;a=b\r\nhello \r\n05\r\nworld\r\n0\r\nx: y\r\n\r\n",
             b"transfer-encoding: chunked|b\r\nhello world\r\n0\r\n\r\n",
             id="chunks are made anew",
         ),
@@ -338,7 +339,8 @@ async def test_the_backend_is_told_about_the_client(stage: "Stage") -> None:
         pytest.param(
             b'Forwarded: for="[2001:db8::1]";proto=https\r\n',
             (b"x-real-ip: 2001:db8::1",
-             b'forwarded: for="[2001:db8::1]";proto=https, for=127.0.0.1;proto=http;host="a.example"'),
+             (b'forwarded: for="[2001:db8::1]";proto=https, '
+             b'for=127.0.0.1;proto=http;host="a.example"')),
             id="Forwarded is read and appended to",
         ),
         pytest.param(
