@@ -220,10 +220,18 @@ def _place(file: str, chunk: Chunk, path: Path, field: str) -> Place:
     return Place(file, chunk.line + line - 1, column)
 
 
-@functools.lru_cache(maxsize=32)
 def _positions(text: str) -> Positions:
-    # Past this the positions would take more memory than the objects.
-    return positions(text) if len(text) <= 4 * 1024 * 1024 else {}
+    if len(text) > _LARGEST_TEXT:
+        return {}
+    return _of_small(text) if len(text) <= _SMALL_TEXT else _of_large(text)
+
+
+_LARGEST_TEXT = 4 * 1024 * 1024
+"""Past this, positions would take more memory than the objects."""
+_SMALL_TEXT = 16 * 1024
+# ``fairway dev`` asks again after each edit, of every document that has something to report.
+_of_small = functools.lru_cache(maxsize=8192)(positions)
+_of_large = functools.lru_cache(maxsize=8)(positions)
 
 
 _SEGMENT = re.compile(r"\[(\d+)\]|\[([^\]]*)\]|([^.\[\]]+)")
