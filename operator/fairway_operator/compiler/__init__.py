@@ -10,7 +10,7 @@ changed, a host is merged again when one of its objects was.
 """
 
 from fairway_operator.compiler.compiler import Compiler
-from fairway_operator.compiler.outcome import Compilation, Condition, Serving
+from fairway_operator.compiler.outcome import Compilation, Condition, Serving, Standing
 from fairway_operator.compiler.preview import Preview
 from fairway_operator.compiler.settings import CONTROLLER_NAME, CompilerSettings
 
@@ -22,4 +22,5 @@ __all__ = [
     "Condition",
     "Preview",
     "Serving",
+    "Standing",
 ]

@@ -14,7 +14,7 @@ from rpds import HashTrieMap
 from fairway_operator.compiler.backends import build_backend, service_findings
 from fairway_operator.compiler.certificates import CertificateChecks
 from fairway_operator.compiler.classes import is_our_class, is_ours
-from fairway_operator.compiler.conditions import conditions_of
+from fairway_operator.compiler.conditions import conditions_of, standing_of
 from fairway_operator.compiler.contribution import Contribution
 from fairway_operator.compiler.hosts import merge, merge_what_fits
 from fairway_operator.compiler.lookup import Lookup, grants_of
@@ -256,6 +256,7 @@ class Compiler:
             hosts=tuple(sorted(contribution.hosts)),
             routes=routes,
             conditions=conditions_of((*compiled.findings, *losses), live=bool(routes)),
+            standing=standing_of(compiled.findings),
         )
         if after == before:
             return False

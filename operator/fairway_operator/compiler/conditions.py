@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from fairway_operator.compiler.outcome import Condition
+from fairway_operator.compiler.outcome import Condition, Standing
 from fairway_operator.findings import Finding, Reason, Severity
 
 _REFERENCES: Final = frozenset(
@@ -43,6 +43,15 @@ def is_broken(findings: tuple[Finding, ...]) -> bool:
 def is_refused(findings: tuple[Finding, ...]) -> bool:
     """Tell whether access is refused; then no earlier version may stand in."""
     return any(each.reason in _ACCESS for each in findings)
+
+
+def standing_of(findings: tuple[Finding, ...]) -> Standing:
+    """Return how far an object with these findings of its own is served as it is written."""
+    if any(each.reason is Reason.LAST_GOOD_SERVED for each in findings):
+        return Standing.LAST_GOOD
+    if is_broken(findings) or is_refused(findings):
+        return Standing.CLOSED
+    return Standing.LIVE
 
 
 def conditions_of(findings: tuple[Finding, ...], *, live: bool) -> tuple[Condition, Condition]:

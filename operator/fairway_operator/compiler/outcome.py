@@ -1,6 +1,7 @@
 """What a compilation comes to."""
 
 from collections.abc import Mapping
+from enum import StrEnum
 
 import msgspec
 
@@ -20,6 +21,16 @@ class Condition(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     message: str
 
 
+class Standing(StrEnum):
+    """How far an object of ours is served as it is written; also a metric label."""
+
+    LIVE = "live"
+    LAST_GOOD = "last-good"
+    """Quarantined: this version has errors, and an earlier one goes on serving."""
+    CLOSED = "closed"
+    """Quarantined: what cannot be served as written answers 503, or nothing at all."""
+
+
 class Serving(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """What one Ingress or Route of ours contributes to the snapshot."""
 
@@ -33,6 +44,7 @@ class Serving(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """Names of its routes that are live, sorted; those lost to conflicts are missing."""
     conditions: tuple[Condition, ...]
     """Accepted, then ResolvedRefs."""
+    standing: Standing
 
 
 class Compilation(msgspec.Struct, frozen=True, kw_only=True):

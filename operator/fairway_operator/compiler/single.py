@@ -9,7 +9,7 @@ from typing import Final
 
 import msgspec
 
-from fairway_operator.compiler.classes import is_ours
+from fairway_operator.compiler.classes import is_our_class, is_ours
 from fairway_operator.compiler.conditions import is_broken, is_refused
 from fairway_operator.compiler.contribution import Contribution
 from fairway_operator.compiler.ingress import compile_ingress
@@ -17,7 +17,7 @@ from fairway_operator.compiler.lookup import Lookup
 from fairway_operator.compiler.route import compile_route
 from fairway_operator.findings import Finding, Reason, Severity
 from fairway_operator.refs import ObjectRef
-from fairway_operator.resources import Ingress, Route
+from fairway_operator.resources import Ingress, Route, Undecodable
 from fairway_operator.world import World
 
 _HOST_HIDING: Final = frozenset({Reason.INVALID_OBJECT, Reason.INVALID_HOST})
@@ -48,14 +48,13 @@ def compile_single(
     the present one has some, if that is safe.
     """
     resource = world.ingress(ref) or world.route(ref)
-    problems = world.problems(ref)
+    unreadable = world.undecodable.get(ref)
     if resource is None:
-        if not problems:
-            return None
-        return Compiled(
-            generation=0, contribution=None, findings=problems, needs=frozenset(), good=None
-        )
-    generation = resource.metadata.generation
+        return None if unreadable is None else _compile_unreadable(unreadable, lookup)
+    problems = world.problems(ref)
+    served_generation = generation = resource.metadata.generation
+    if unreadable is not None and unreadable.metadata is not None:
+        generation = unreadable.metadata.generation
     if not is_ours(resource, lookup):
         return Compiled(
             generation=generation,
@@ -67,10 +66,10 @@ def compile_single(
     contribution: Contribution | None = contribution_of(resource, lookup)
     assert contribution is not None
     findings = problems + contribution.findings
-    if ref in world.undecodable:
+    if unreadable is not None:
         # The World has kept the version before, and that is what was compiled.
         if lookup.settings.keep_last_good:
-            findings += (_still_serving(ref, generation),)
+            findings += (_still_serving(ref, served_generation),)
         else:
             contribution = None
     elif not is_broken(findings):
@@ -104,14 +103,32 @@ def contribution_of(resource: Ingress | Route, lookup: Lookup) -> Contribution:
             message=f"a bug of Fairway keeps this from being served ({type(error).__name__})",
             hint="report it, with the object",
         )
-        return Contribution(
-            generation=resource.metadata.generation,
-            age=("", "", "", ""),
-            hosts={},
-            names={},
-            backends=frozenset(),
-            findings=(finding,),
-        )
+        return _nothing(resource.metadata.generation, (finding,))
+
+
+def _compile_unreadable(unreadable: Undecodable, lookup: Lookup) -> Compiled:
+    """Return what is told of an object of which no version could ever be read."""
+    metadata = unreadable.metadata
+    generation = 0 if metadata is None else metadata.generation
+    ours = metadata is not None and is_our_class(unreadable.class_name, lookup)
+    return Compiled(
+        generation=generation,
+        contribution=_nothing(generation, unreadable.findings) if ours else None,
+        findings=unreadable.findings,
+        needs=frozenset(lookup.needs),
+        good=None,
+    )
+
+
+def _nothing(generation: int, findings: tuple[Finding, ...]) -> Contribution:
+    return Contribution(
+        generation=generation,
+        age=("", "", "", ""),
+        hosts={},
+        names={},
+        backends=frozenset(),
+        findings=findings,
+    )
 
 
 def _kept(

@@ -24,7 +24,7 @@ from fairway_operator.resources import (
     secret,
     service,
 )
-from fairway_operator.resources.body import Metadata, Reader, owns_status
+from fairway_operator.resources.body import Metadata, Reader, status_managers
 from fairway_operator.resources.endpoint_slice import EndpointSlice
 from fairway_operator.resources.ingress import Ingress
 from fairway_operator.resources.ingress_class import IngressClass
@@ -66,7 +66,7 @@ class Undecodable(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     class_name: str | None = None
     conditions: tuple[StatusCondition, ...] = ()
     """What its status shows now."""
-    status_is_ours: bool = False
+    status_managers: tuple[str, ...] = ()
 
 
 def decode(kind: Kind, body: Mapping[str, Any]) -> Resource | Undecodable:
@@ -88,7 +88,7 @@ def decode(kind: Kind, body: Mapping[str, Any]) -> Resource | Undecodable:
             metadata=metadata,
             class_name=route.class_name(body),
             conditions=route.conditions(body),
-            status_is_ours=owns_status(body),
+            status_managers=status_managers(body),
         )
     return resource
 

@@ -6,7 +6,7 @@ name the field; a path whose backend makes no sense stays, without a backend,
 because it must answer 503 and not fall through to a shorter one.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import msgspec
@@ -79,6 +79,8 @@ class Ingress(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     problems: tuple[Finding, ...]
     addresses: tuple[str, ...]
     """What its status shows now."""
+    shown_error: str
+    """The error of the ports in its status; empty where there is none."""
     status_managers: tuple[str, ...]
     """Field managers that have written its status; one may withdraw what is its own."""
 
@@ -103,6 +105,7 @@ def decode(reader: Reader, body: Mapping[str, Any]) -> Ingress:
         rules=_rules(reader, spec),
         tls=_tls(reader, spec),
         addresses=_addresses(body),
+        shown_error=_shown_error(body),
         status_managers=status_managers(body),
         problems=tuple(reader.findings),
     )
@@ -244,16 +247,25 @@ def _tls(reader: Reader, spec: Mapping[str, Any]) -> tuple[IngressTls, ...]:
 
 
 def _addresses(body: Mapping[str, Any]) -> tuple[str, ...]:
-    """Return what the status shows; it is not the author's, so nothing is noted."""
+    addresses = (entry.get("ip") or entry.get("hostname") for entry in _shown(body))
+    return tuple(address for address in addresses if isinstance(address, str))
+
+
+def _shown_error(body: Mapping[str, Any]) -> str:
+    for entry in _shown(body):
+        ports = entry.get("ports")
+        for port in ports if isinstance(ports, list | tuple) else ():
+            error = port.get("error") if isinstance(port, Mapping) else None
+            if error and isinstance(error, str):
+                return error
+    return ""
+
+
+def _shown(body: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+    """Yield what the status shows; it is not the author's, so nothing is noted."""
     status = body.get("status")
     balancer = status.get("loadBalancer") if isinstance(status, Mapping) else None
     entries = balancer.get("ingress") if isinstance(balancer, Mapping) else None
-    if not isinstance(entries, list | tuple):
-        return ()
-    found = []
-    for entry in entries:
+    for entry in entries if isinstance(entries, list | tuple) else ():
         if isinstance(entry, Mapping):
-            address = entry.get("ip") or entry.get("hostname")
-            if isinstance(address, str):
-                found.append(address)
-    return tuple(found)
+            yield entry
