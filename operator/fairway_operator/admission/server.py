@@ -10,8 +10,8 @@ sentence goes out.
 """
 
 import asyncio
+import os
 import ssl
-import tempfile
 import time
 from collections.abc import Callable
 from http import HTTPStatus
@@ -134,11 +134,11 @@ class AdmissionServer:
 def _tls(credentials: Credentials) -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
-    # The ssl module reads files only; this one is readable by us alone, and gone at once.
-    with tempfile.NamedTemporaryFile(prefix="fairway-") as file:
+    # The ssl module reads files only, and a key belongs into memory.
+    with os.fdopen(os.memfd_create("certificate", os.MFD_CLOEXEC), "wb") as file:
         file.write(credentials.chain + credentials.key.reveal())
         file.flush()
-        context.load_cert_chain(file.name)
+        context.load_cert_chain(f"/proc/self/fd/{file.fileno()}")
     return context
 
 

@@ -2,7 +2,7 @@
 An API server over real sockets, with the faults of a real one at hand.
 
 It speaks as much of the protocol as the operator uses: discovery, paged lists,
-watches from a resourceVersion, optimistic locks, server-side apply of a status.
+watches from a resourceVersion, optimistic locks, patches of a status and of webhooks.
 What only a real one can prove is left to the e2e suite.
 """
 
@@ -188,7 +188,7 @@ class ApiServer:
         if given is not None and given != current["metadata"]["resourceVersion"]:
             return failure(409, "the object has been modified")
         if request.method == "PATCH":
-            body = {**current, "status": body["status"]}
+            body = patched(current, body)
             if body == current:
                 return web.json_response(current)
         return web.json_response(self._store(target, body, "MODIFIED"))
@@ -252,6 +252,20 @@ def object_path(kind: Kind, namespace: str, name: str) -> str:
     at = KIND_PATHS[kind]
     scope = f"/namespaces/{namespace}" if namespace else ""
     return f"{root_of(at.group, at.version)}{scope}/{at.plural}/{name}"
+
+
+def patched(current: Body, patch: Body) -> Body:
+    """Apply a status, or merge webhooks by their names."""
+    if "webhooks" not in patch:
+        return {**current, "status": patch["status"]}
+    bundles = {hook["name"]: hook["clientConfig"]["caBundle"] for hook in patch["webhooks"]}
+    webhooks = [
+        {**hook, "clientConfig": {**hook["clientConfig"], "caBundle": bundles[hook["name"]]}}
+        if hook["name"] in bundles
+        else hook
+        for hook in current["webhooks"]
+    ]
+    return {**current, "webhooks": webhooks}
 
 
 def selected(body: Body, query: dict[str, str]) -> bool:
