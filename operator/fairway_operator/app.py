@@ -262,7 +262,8 @@ class Operator:
     def _on_credentials(self, credentials: Credentials) -> None:
         self._publisher.renew_credentials(credentials)
         self._relay.use(credentials)
-        self._webhook.use(credentials)
+        if self._config.webhook_address:
+            self._webhook.use(credentials)
         self._registration.wake()
 
     def _on_list_state(self, kind: Kind, state: ListState) -> None:
