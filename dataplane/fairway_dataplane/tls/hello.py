@@ -27,7 +27,7 @@ class ClientHello:
     """What a client asks for."""
 
     server_name: bytes
-    """Lower case, without a trailing dot; empty when the client names no host."""
+    """Lower case, without a trailing dot; empty when the client names no host, or an address."""
 
     application_protocols: tuple[bytes, ...] | None
     """As offered, in order; None when the client did not use ALPN."""
@@ -137,8 +137,9 @@ def _host_name(extension: bytes) -> bytes:
         raise IndexError(length)
     # Only ASCII is a host name in a hello; anything else fails here and not in OpenSSL.
     name.decode("ascii")
-    name = name.lower()
-    return name[:-1] if name.endswith(b".") else name
+    name = name.lower().removesuffix(b".")
+    # RFC 6066 allows no addresses here. Clients that send them anyway ask for no host by name.
+    return b"" if b":" in name or name.rpartition(b".")[2].isdigit() else name
 
 
 def _protocols(extension: bytes) -> tuple[bytes, ...]:

@@ -48,6 +48,13 @@ def test_names_are_in_lower_case_and_without_the_final_dot() -> None:
     assert read_hello(named) == ClientHello(b"shop.exampl", (b"h2", b"http/1.1"))
 
 
+def test_an_address_names_no_host() -> None:
+    # OpenSSL's client would not send one, but others do.
+    addressed = HELLO.replace(b"shop.example", b"127.0.10.11.")
+
+    assert read_hello(addressed) == ClientHello(b"", (b"h2", b"http/1.1"))
+
+
 @pytest.mark.parametrize("size", [1, 2, 3, 7, 100, 500])
 def test_a_hello_in_several_records_is_joined(size: int) -> None:
     assert read_hello(cut(HELLO, size)) == READ
