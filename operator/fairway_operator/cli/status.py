@@ -11,12 +11,15 @@ import urllib.error
 import urllib.request
 from typing import Any
 
+from rich.console import Console
 from rich.table import Table
 
 from fairway_operator.cli.main import Output
 from fairway_operator.cli.output import print_data, print_table, stdout
 
 TIMEOUT_SECONDS = 5.0
+LIVE = "live"
+"""How an object stands that is served as it is written."""
 
 
 def run(admin: str, output: Output) -> int:
@@ -33,6 +36,9 @@ def run(admin: str, output: Output) -> int:
                 "program": "operator",
                 "snapshot": _page(base, "snapshot"),
                 "subscribers": subscribers,
+                "quarantine": [
+                    each for each in _page(base, "routes") or () if each["standing"] != LIVE
+                ],
                 "findings": _page(base, "findings"),
                 "outbox": _page(base, "outbox"),
             }
@@ -87,8 +93,24 @@ def _print_text(data: dict[str, Any]) -> None:
         table.add_row(each["instance"], each["version"], each["peer"], root[:12], state)
     console.print()
     print_table(table, console)
+    _print_quarantine(data["quarantine"], console)
     for name, findings in (data["findings"] or {}).items():
         for each in findings:
             console.print(
                 f"{each['severity']}: {name}: {each['field']}: {each['message']}", soft_wrap=True
             )
+
+
+def _print_quarantine(objects: list[dict[str, Any]], console: Console) -> None:
+    """Print the objects that are not served as they are written; the findings say why."""
+    if not objects:
+        return
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for name in ("QUARANTINE", "GENERATION", "SERVED", "STANDING"):
+        table.add_column(name, overflow="fold")
+    for each in objects:
+        kept = each["served_generation"] != each["generation"]
+        served = str(each["served_generation"]) if kept else "in part" if each["routes"] else "none"
+        table.add_row(each["object"], str(each["generation"]), served, each["standing"])
+    console.print()
+    print_table(table, console)

@@ -9,6 +9,7 @@ import signal
 import socket
 import statistics
 import subprocess
+import tempfile
 import threading
 import time
 from collections import Counter
@@ -252,6 +253,8 @@ def test_the_end_of_the_data_plane_is_reported(start_dev: StartDev, folder: Path
 
 def test_the_end_of_dev_is_the_end_of_the_data_plane(start_dev: StartDev, folder: Path) -> None:
     dev = start_dev("-f", str(folder)).ready()
+    credentials = f"fairway-dev-{dev.process.pid}-*"
+    assert any(found for root in MEMORY for found in root.glob(credentials))
     dev.process.kill()
     dev.process.wait(15)
 
@@ -260,6 +263,10 @@ def test_the_end_of_dev_is_the_end_of_the_data_plane(start_dev: StartDev, folder
             return probe.connect_ex(("127.0.0.1", dev.port)) != 0
 
     dev.eventually(refused)
+    dev.eventually(lambda: not any(found for root in MEMORY for found in root.glob(credentials)))
+
+
+MEMORY = (Path("/dev/shm"), Path(tempfile.gettempdir()))
 
 
 def save(file: Path, text: str, *, how: int) -> None:

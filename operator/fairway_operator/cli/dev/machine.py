@@ -30,8 +30,15 @@ class Machine:
         self._process: asyncio.subprocess.Process | None = None
         self._reading: asyncio.Task[None] | None = None
 
-    async def start(self, settings: Mapping[str, str]) -> None:
-        """Start with these ``FAIRWAY__`` settings and none of ours."""
+    async def start(
+        self, folder: Path, credentials: Credentials, settings: Mapping[str, str]
+    ) -> None:
+        """
+        Start with these ``FAIRWAY__`` settings and none of ours.
+
+        The credentials are written to ``folder``, which is gone when the child is.
+        """
+        told = {**settings, **_write(folder, credentials)}
         inherited = {
             name: value for name, value in os.environ.items() if not name.startswith("FAIRWAY__")
         }
@@ -40,7 +47,8 @@ class Machine:
             "-m",
             "fairway_operator.cli.dev.leash",
             str(os.getpid()),
-            env={**inherited, **settings},
+            str(folder),
+            env={**inherited, **told},
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.DEVNULL,
             stderr=asyncio.subprocess.PIPE,
@@ -109,7 +117,7 @@ def _shown(line: str) -> str:
 _UNSHOWN = frozenset({"event", "level", "timestamp"})
 
 
-def write_credentials(folder: Path, credentials: Credentials) -> dict[str, str]:
+def _write(folder: Path, credentials: Credentials) -> dict[str, str]:
     """Write what the child shows to the operator, for our user only; return its settings."""
     settings = {}
     names = {"tls.crt": "CERTIFICATE", "tls.key": "KEY", "ca.crt": "AUTHORITY"}

@@ -8,6 +8,7 @@ acknowledged it.
 
 import asyncio
 import logging
+import os
 import signal
 import sys
 import tempfile
@@ -31,7 +32,7 @@ from fairway_operator.cli.dev import DevOptions
 from fairway_operator.cli.dev.board import Board
 from fairway_operator.cli.dev.echo import EchoServers
 from fairway_operator.cli.dev.furnish import DEFAULT_CERTIFICATE, Furniture
-from fairway_operator.cli.dev.machine import Machine, write_credentials
+from fairway_operator.cli.dev.machine import Machine
 from fairway_operator.cli.dev.ports import PortTakenError, claim
 from fairway_operator.cli.dev.progress import Progress
 from fairway_operator.cli.dev.source import LOSS_SECONDS, FileSource, Reading
@@ -107,21 +108,11 @@ class Session:
         """Start what the files are served with, and stop it in the opposite order."""
         port = await self._publisher.start("127.0.0.1", 0)
         try:
-            with tempfile.TemporaryDirectory(prefix="fairway-dev-", dir=MEMORY) as folder:
-                await self._machine.start(
-                    {
-                        **write_credentials(Path(folder), self._issue(Role.DATAPLANE)),
-                        "FAIRWAY__OPERATORS": f"127.0.0.1:{port}",
-                        "FAIRWAY__BIND_ADDRESS": self._options.bind,
-                        "FAIRWAY__HTTP_PORT": str(self._address.http_port),
-                        "FAIRWAY__HTTPS_PORT": str(self._address.https_port),
-                        "FAIRWAY__ADMIN_PORT": str(self._admin_port),
-                        "FAIRWAY__WORKERS": str(self._options.workers),
-                        "FAIRWAY__DRAIN_SECONDS": str(DRAIN_SECONDS),
-                        "FAIRWAY__INSTANCE": "dev",
-                        "FAIRWAY__ACCESS_LOG__FORMAT": "off",
-                    }
-                )
+            with tempfile.TemporaryDirectory(
+                prefix=f"fairway-dev-{os.getpid()}-", dir=MEMORY, ignore_cleanup_errors=True
+            ) as folder:
+                credentials = self._issue(Role.DATAPLANE)
+                await self._machine.start(Path(folder), credentials, self._settings(port))
                 try:
                     yield
                 finally:
@@ -129,6 +120,19 @@ class Session:
         finally:
             await self._publisher.stop(grace_seconds=0)
             await self._echo.stop()
+
+    def _settings(self, port: int) -> dict[str, str]:
+        return {
+            "FAIRWAY__OPERATORS": f"127.0.0.1:{port}",
+            "FAIRWAY__BIND_ADDRESS": self._options.bind,
+            "FAIRWAY__HTTP_PORT": str(self._address.http_port),
+            "FAIRWAY__HTTPS_PORT": str(self._address.https_port),
+            "FAIRWAY__ADMIN_PORT": str(self._admin_port),
+            "FAIRWAY__WORKERS": str(self._options.workers),
+            "FAIRWAY__DRAIN_SECONDS": str(DRAIN_SECONDS),
+            "FAIRWAY__INSTANCE": "dev",
+            "FAIRWAY__ACCESS_LOG__FORMAT": "off",
+        }
 
     async def run(self) -> int:
         """Follow the files until a signal comes or the data plane ends."""
