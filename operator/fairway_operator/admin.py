@@ -106,6 +106,7 @@ class AdminServer:
                     "routes": list(serving.routes),
                     "generation": serving.generation,
                     "served_generation": serving.served_generation,
+                    "standing": serving.standing,
                 }
                 for ref, serving in (compilation.serving if compilation else {}).items()
             ]

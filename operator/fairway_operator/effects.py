@@ -6,22 +6,21 @@ the data planes) with what the objects say, and returns only the difference.
 It decides; the outbox writes. Time is an argument.
 """
 
-from collections.abc import Collection, Iterable, Iterator
-from ipaddress import ip_address
+from collections.abc import Collection, Iterator
 from typing import Final, Literal, TypeAlias
 
 import msgspec
 
 from fairway_operator.api import GROUP, VERSION
 from fairway_operator.compiler import Compilation, Serving
-from fairway_operator.findings import Finding, Severity
-from fairway_operator.receipts import NO_RECEIPTS, Receipt, Receipts
+from fairway_operator.findings import Severity
+from fairway_operator.progress import Progress, programmed
+from fairway_operator.receipts import NO_RECEIPTS, Receipts
 from fairway_operator.refs import Kind, ObjectRef
-from fairway_operator.resources import Ingress, Route
+from fairway_operator.resources import Ingress, IngressClass, Route, Service, Undecodable
 from fairway_operator.resources.body import FIELD_MANAGER
-from fairway_operator.resources.route import StatusCondition
+from fairway_operator.status import Status, ingress_status, route_status
 from fairway_operator.world import World
-from fairway_snapshot.digest import short
 from fairway_snapshot.protocol import Position
 
 __all__ = [
@@ -32,6 +31,7 @@ __all__ = [
     "PatchStatus",
     "Position",
     "Receipts",
+    "Told",
     "plan_effects",
     "published_addresses",
 ]
@@ -40,7 +40,6 @@ _API_VERSIONS: Final = {
     Kind.INGRESS: "networking.k8s.io/v1",
     Kind.ROUTE: f"{GROUP}/{VERSION}",
 }
-_SHOWN_REFUSALS: Final = 3
 _LONGEST_MESSAGE: Final = 1024
 """Of an event, by the API."""
 
@@ -63,9 +62,18 @@ class EmitEvent(msgspec.Struct, frozen=True, kw_only=True):
     type: Literal["Normal", "Warning"]
     reason: str
     message: str
+    supersedes: bool = False
+    """Takes the place of an earlier one for ``ref`` that is not written yet."""
 
 
 Effect: TypeAlias = PatchStatus | EmitEvent
+
+
+class Told(msgspec.Struct, frozen=True):
+    """What the authors of objects have been told of."""
+
+    compilation: Compilation
+    receipts: Receipts
 
 
 def plan_effects(  # noqa: PLR0913 - one argument for each thing that is compared
@@ -75,7 +83,7 @@ def plan_effects(  # noqa: PLR0913 - one argument for each thing that is compare
     addresses: tuple[str, ...],
     *,
     now: str,
-    told: Compilation | None = None,
+    told: Told | None = None,
     only: Collection[ObjectRef] | None = None,
     field_manager: str = FIELD_MANAGER,
 ) -> tuple[Effect, ...]:
@@ -84,26 +92,36 @@ def plan_effects(  # noqa: PLR0913 - one argument for each thing that is compare
 
     ``addresses`` are those of the data planes' Service (see
     :func:`published_addresses`). ``now`` is the wall clock as RFC 3339, for
-    ``lastTransitionTime`` of conditions that flip. Findings that ``told``
-    already had make no event. ``only`` limits the work to some objects, such
-    as ``compilation.touched``; None looks at all. A status that is equal in
-    the World makes no effect, and one that ``field_manager`` never wrote is
-    left alone.
+    ``lastTransitionTime`` of conditions that flip. What ``told`` already had
+    makes no event. ``only`` limits the work to some objects, such as
+    ``compilation.touched``; None looks at all. A status that is equal in the
+    World makes no effect, and one that ``field_manager`` never wrote is left
+    alone.
     """
     effects: list[Effect] = []
-    for ref in sorted(world.resources if only is None else only):
-        if ref.kind not in _API_VERSIONS:
-            continue
-        resource = world.ingress(ref) or world.route(ref)
-        if resource is None:
+    for ref in sorted(world.refs() if only is None else only):
+        owner = _owner(world, ref)
+        if owner is None:
+            effects.extend(_class_or_service_events(world.get(ref), compilation, told))
             continue
         serving = compilation.serving.get(ref)
-        ours = field_manager in resource.status_managers
-        status = _status(resource, serving, receipts, addresses, now, ours=ours)
+        ours = field_manager in owner.status_managers
+        status: Status | None
+        if serving is None:
+            # What we have written is withdrawn; what others have written is not ours to touch.
+            status = {} if ours else None
+        elif isinstance(owner, Ingress):
+            status = ingress_status(owner, serving, receipts, addresses, ours=ours)
+        else:
+            status = route_status(owner, serving, receipts, now)
         if status is not None:
-            effects.append(_patch(resource, serving, status))
+            effects.append(_patch(owner, status))
         if serving is not None:
-            effects.extend(_events(resource, compilation, told))
+            uid = "" if owner.metadata is None else owner.metadata.uid
+            effects.extend(_finding_events(ref, uid, compilation, told))
+            if told is not None or (addresses and not ours):
+                # A new leader does not say again what the one before has said.
+                effects.extend(_progress_events(owner, serving, receipts, told))
     return tuple(effects)
 
 
@@ -118,152 +136,12 @@ def published_addresses(world: World, service: ObjectRef) -> tuple[str, ...]:
     return () if found is None else found.addresses
 
 
-def _status(  # noqa: PLR0913 - as above
-    resource: Ingress | Route,
-    serving: Serving | None,
-    receipts: Receipts,
-    addresses: tuple[str, ...],
-    now: str,
-    *,
-    ours: bool,
-) -> dict[str, object] | None:
-    """Return the status to write; None where the object tells the truth already."""
-    if serving is None:
-        # What we have written is withdrawn; what others have written is not ours to touch.
-        return {} if ours else None
-    if isinstance(resource, Ingress):
-        if resource.addresses == addresses:
-            return None
-        if not addresses and not ours:
-            return None
-        return {"loadBalancer": {"ingress": [_entry(address) for address in addresses]}}
-    wanted = tuple(_conditions(resource, serving, receipts, now))
-    if all(condition in resource.conditions for condition in wanted):
-        return None
-    return {
-        "observedGeneration": serving.generation,
-        "conditions": [_condition(condition) for condition in wanted],
-    }
-
-
-def _conditions(
-    route: Route, serving: Serving, receipts: Receipts, now: str
-) -> Iterator[StatusCondition]:
-    current = {condition.type: condition for condition in route.conditions}
-    for condition in serving.conditions:
-        yield _stamped(
-            current.get(condition.type),
-            StatusCondition(
-                type=condition.type,
-                status=str(condition.status),
-                reason=condition.reason,
-                message=condition.message,
-                generation=serving.generation,
-                since=now,
-            ),
-        )
-    before = current.get("Programmed")
-    programmed = _programmed(route.ref, serving, receipts, now)
-    if before is not None and _same_success(before, programmed):
-        # How long it took, and for how many, is said once: it is not news later.
-        yield before
-    else:
-        yield _stamped(before, programmed)
-
-
-def _programmed(ref: ObjectRef, serving: Serving, receipts: Receipts, now: str) -> StatusCondition:
-    status, reason, message = _programmed_words(ref, serving, receipts)
-    return StatusCondition(
-        type="Programmed",
-        status=status,
-        reason=reason,
-        message=message,
-        generation=serving.generation,
-        since=now,
-    )
-
-
-def _programmed_words(ref: ObjectRef, serving: Serving, receipts: Receipts) -> tuple[str, str, str]:
-    if serving.served_generation != serving.generation:
-        return (
-            "False",
-            "LastGoodServed",
-            f"generation {serving.served_generation} goes on serving",
-        )
-    if not serving.routes:
-        return "False", "NotServed", "none of its routes is served"
-    receipt = receipts.of(ref, serving.generation)
-    if receipt is None:
-        return "False", "Pending", "it is not published yet"
-    return _receipt_words(receipt, receipts)
-
-
-def _receipt_words(receipt: Receipt, receipts: Receipts) -> tuple[str, str, str]:
-    refusals = list(receipts.refusals(receipt))
-    if refusals:
-        shown = "; ".join(f"{name}: {why}" for name, why in refusals[:_SHOWN_REFUSALS])
-        return "False", "Rejected", f"{len(refusals)} data planes refuse it: {shown}"
-    root = short(receipt.root)[:6]
-    if receipt.settled is not None:
-        count = receipt.settled.data_planes
-        milliseconds = round(receipt.settled.seconds * 1000)
-        return (
-            "True",
-            "Programmed",
-            f"{count}/{count} data planes at {root}\N{HORIZONTAL ELLIPSIS} in {milliseconds} ms",
-        )
-    everyone = len(receipts.data_planes)
-    if not everyone:
-        return "False", "NoDataPlanes", "no data plane is connected"
-    done = receipts.serving(receipt)
-    return (
-        "False",
-        "Pending",
-        f"{done}/{everyone} data planes at {root}\N{HORIZONTAL ELLIPSIS}",
-    )
-
-
-def _same_success(before: StatusCondition, after: StatusCondition) -> bool:
-    return (
-        before.status == after.status == "True"
-        and before.reason == after.reason
-        and before.generation == after.generation
-    )
-
-
-def _stamped(before: StatusCondition | None, after: StatusCondition) -> StatusCondition:
-    """Return ``after`` with the time at which its status last changed."""
-    if before is None or before.status != after.status or not before.since:
-        return after
-    return msgspec.structs.replace(after, since=before.since)
-
-
-def _condition(condition: StatusCondition) -> dict[str, object]:
-    return {
-        "type": condition.type,
-        "status": condition.status,
-        "reason": condition.reason,
-        "message": condition.message,
-        "observedGeneration": condition.generation,
-        "lastTransitionTime": condition.since,
-    }
-
-
-def _entry(address: str) -> dict[str, object]:
-    try:
-        ip_address(address)
-    except ValueError:
-        return {"hostname": address}
-    return {"ip": address}
-
-
-def _patch(
-    resource: Ingress | Route, serving: Serving | None, status: dict[str, object]
-) -> PatchStatus:
-    ref = resource.ref
+def _patch(owner: Ingress | Route | Undecodable, status: Status) -> PatchStatus:
+    ref = owner.ref
+    generation = 0 if owner.metadata is None else owner.metadata.generation
     return PatchStatus(
         ref=ref,
-        generation=resource.metadata.generation if serving is None else serving.generation,
+        generation=generation,
         manifest={
             "apiVersion": _API_VERSIONS[ref.kind],
             "kind": ref.kind.value,
@@ -273,20 +151,66 @@ def _patch(
     )
 
 
-def _events(
-    resource: Ingress | Route, compilation: Compilation, told: Compilation | None
+def _owner(world: World, ref: ObjectRef) -> Ingress | Route | Undecodable | None:
+    """Return the newest version of an Ingress or Route, be it readable or not."""
+    if ref.kind not in _API_VERSIONS:
+        return None
+    unreadable = world.undecodable.get(ref)
+    if unreadable is not None and unreadable.metadata is not None:
+        return unreadable
+    return world.ingress(ref) or world.route(ref)
+
+
+def _class_or_service_events(
+    resource: object, compilation: Compilation, told: Told | None
 ) -> Iterator[EmitEvent]:
-    findings: Iterable[Finding] = compilation.findings.get(resource.ref, ())
-    known = () if told is None else told.findings.get(resource.ref, ())
-    for finding in findings:
+    """Yield what is told of objects that others refer to; those of files have no uid."""
+    if isinstance(resource, IngressClass | Service) and resource.uid:
+        yield from _finding_events(resource.ref, resource.uid, compilation, told)
+
+
+def _finding_events(
+    ref: ObjectRef, uid: str, compilation: Compilation, told: Told | None
+) -> Iterator[EmitEvent]:
+    known = () if told is None else told.compilation.findings.get(ref, ())
+    for finding in compilation.findings.get(ref, ()):
         if finding in known:
             continue
         where = f"{finding.field}: " if finding.field else ""
         hint = f" ({finding.hint})" if finding.hint else ""
         yield EmitEvent(
-            ref=resource.ref,
-            uid=resource.metadata.uid,
+            ref=ref,
+            uid=uid,
             type="Normal" if finding.severity is Severity.INFO else "Warning",
             reason=finding.reason,
             message=f"{where}{finding.message}{hint}"[:_LONGEST_MESSAGE],
         )
+
+
+def _progress_events(
+    owner: Ingress | Route | Undecodable, serving: Serving, receipts: Receipts, told: Told | None
+) -> Iterator[EmitEvent]:
+    """Yield the receipt of this generation, once: of an Ingress any, of others a refusal."""
+    found = programmed(owner.ref, serving, receipts)
+    told_before = told is not None and _told_progress(owner.ref, serving, told) is found.progress
+    wanted = found.progress is Progress.REJECTED or (
+        found.progress is Progress.PROGRAMMED and isinstance(owner, Ingress)
+    )
+    if told_before or not wanted or owner.metadata is None:
+        return
+    yield EmitEvent(
+        ref=owner.ref,
+        uid=owner.metadata.uid,
+        type="Normal" if found.progress is Progress.PROGRAMMED else "Warning",
+        reason=found.progress,
+        message=found.message[:_LONGEST_MESSAGE],
+        supersedes=True,
+    )
+
+
+def _told_progress(ref: ObjectRef, serving: Serving, told: Told) -> Progress | None:
+    """Return where this generation was when its author was last told; None when it is new."""
+    before = told.compilation.serving.get(ref)
+    if before is None or before.generation != serving.generation:
+        return None
+    return programmed(ref, before, told.receipts).progress

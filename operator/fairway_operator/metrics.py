@@ -6,13 +6,16 @@ objects that know them at the moment somebody scrapes; only durations are
 recorded when they happen. Label values come from closed sets.
 """
 
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
-from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
+from prometheus_client import CollectorRegistry, Histogram, generate_latest
+from prometheus_client import Counter as CounterMetric
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from fairway_operator.compiler import Standing
 from fairway_operator.findings import Severity
 from fairway_operator.inbox import Inbox
 from fairway_operator.kube.lease import Lease
@@ -86,7 +89,7 @@ class OperatorMetrics:
     registry: CollectorRegistry = field(default_factory=CollectorRegistry)
     compile_seconds: Histogram = field(init=False)
     propagation: Propagation = field(init=False)
-    _reviews: Counter = field(init=False)
+    _reviews: CounterMetric = field(init=False)
     _review_seconds: Histogram = field(init=False)
 
     def __post_init__(self) -> None:
@@ -104,7 +107,7 @@ class OperatorMetrics:
             registry=self.registry,
         )
         self.propagation = Propagation(propagation.observe, self.clock)
-        self._reviews = Counter(
+        self._reviews = CounterMetric(
             "fairway_admission_reviews",
             "Answers to the API server: allowed, warned, refused, malformed or failed.",
             labelnames=["kind", "verdict"],
@@ -152,11 +155,16 @@ class _PartsCollector(Collector):
     def _objects(self) -> Iterator[Metric]:
         family = GaugeMetricFamily(
             "fairway_objects",
-            "Objects by kind: known, served, and with errors.",
+            "Objects by kind: known, served, with errors, and in quarantine:"
+            " in an older version (last-good), or answering 503 in part (closed).",
             labels=["kind", "state"],
         )
         compilation = self._parts.reconciler.compilation
         served = [ref.kind for ref in compilation.serving] if compilation else []
+        standing = Counter(
+            (ref.kind, serving.standing)
+            for ref, serving in (compilation.serving if compilation else {}).items()
+        )
         faulty = [
             ref.kind
             for ref, findings in (compilation.findings if compilation else {}).items()
@@ -166,6 +174,8 @@ class _PartsCollector(Collector):
             family.add_metric([kind, "known"], len(self._parts.inbox.known(kind)))
             family.add_metric([kind, "served"], served.count(kind))
             family.add_metric([kind, "faulty"], faulty.count(kind))
+            for state in (Standing.LAST_GOOD, Standing.CLOSED):
+                family.add_metric([kind, state], standing[kind, state])
         yield family
 
     def _lists(self) -> Iterator[Metric]:

@@ -34,6 +34,9 @@ OBJECT_SECONDS = 1.0
 HOLD_SECONDS = 0.2
 """How long a status waits for what may replace it: receipts mostly come within milliseconds."""
 
+RECEIPT_HOLD_SECONDS = 1.0
+"""How long the event of a receipt waits: for newer ones, and to let status go first."""
+
 BACKOFF_SECONDS = (0.5, 60.0)
 """First and longest pause after a failed write; doubled in between, and jittered."""
 
@@ -294,7 +297,7 @@ class Outbox:
                 return
             self._drop(key)
             self.counters.superseded += 1
-        hold = HOLD_SECONDS if isinstance(effect, PatchStatus) else 0.0
+        hold = _hold_seconds(effect)
         # A newer plan takes the place of the older one, also in the queue.
         due_at = self._clock() + hold if known is None else known.due_at
         entry = _Entry(key, effect, due_at, failures=0 if known is None else known.failures)
@@ -328,10 +331,22 @@ class Outbox:
             del self._attempts[next(iter(self._attempts))]
 
 
+def _hold_seconds(effect: Effect) -> float:
+    match effect:
+        case EmitEvent(supersedes=True):
+            return RECEIPT_HOLD_SECONDS
+        case EmitEvent():
+            return 0.0
+        case PatchStatus():
+            return HOLD_SECONDS
+
+
 def effect_key(effect: Effect) -> EffectKey:
     """Return what a later effect must have in common to replace this one."""
     match effect:
         case PatchStatus():
             return EffectKey(effect.ref, "status")
+        case EmitEvent(supersedes=True):
+            return EffectKey(effect.ref, "event of its receipt")
         case EmitEvent():
             return EffectKey(effect.ref, f"event {effect.reason}: {effect.message}")

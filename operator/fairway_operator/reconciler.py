@@ -24,6 +24,7 @@ from fairway_operator.effects import (
     NO_RECEIPTS,
     Effect,
     Receipts,
+    Told,
     plan_effects,
 )
 from fairway_operator.inbox import Batch
@@ -99,7 +100,7 @@ class Reconciler:
         self._roots: dict[str, Digest] = {}
         """What each data plane was last heard to serve."""
         self._addresses: tuple[str, ...] = ()
-        self._told: Compilation | None = None
+        self._told: Told | None = None
         """What the authors of objects have been told of."""
         self._unplanned: set[ObjectRef] | None = None
         """Objects to plan for; None is all of them."""
@@ -170,7 +171,7 @@ class Reconciler:
             only=about,
             field_manager=around.field_manager,
         )
-        self._told = self.compilation
+        self._told = Told(self.compilation, self.receipts)
         around.effects.fill(effects, about)
 
     def _publish(self, snapshot: Snapshot) -> None:

@@ -4,13 +4,14 @@ from typing import Any
 
 import pytest
 
-from fairway_operator.compiler import Compilation, Compiler, CompilerSettings
+from fairway_operator.compiler import Compilation, Compiler, CompilerSettings, Standing
 from fairway_operator.effects import (
     NO_RECEIPTS,
     Effect,
     EmitEvent,
     PatchStatus,
     Receipts,
+    Told,
     plan_effects,
     published_addresses,
 )
@@ -26,7 +27,9 @@ ROUTE = ObjectRef(Kind.ROUTE, "shop", "r")
 MANAGED = [{"manager": "fairway-operator", "fieldsV1": {"f:status": {"f:conditions": {}}}}]
 
 
-def ingress(*addresses: str, cls: str = "fairway", ours: bool = True) -> dict[str, Any]:
+def ingress(
+    *addresses: str, cls: str = "fairway", ours: bool = True, port: int = 80
+) -> dict[str, Any]:
     metadata: dict[str, Any] = {"name": "i", "namespace": "shop", "uid": "u", "generation": 1}
     if ours:
         metadata["managedFields"] = MANAGED
@@ -35,7 +38,7 @@ def ingress(*addresses: str, cls: str = "fairway", ours: bool = True) -> dict[st
         "metadata": metadata,
         "spec": {
             "ingressClassName": cls,
-            "defaultBackend": {"service": {"name": "w", "port": {"number": 80}}},
+            "defaultBackend": {"service": {"name": "w", "port": {"number": port}}},
         },
         "status": {"loadBalancer": {"ingress": shown}},
     }
@@ -78,7 +81,7 @@ def plan(
     receipts: Receipts = NO_RECEIPTS,
     *addresses: str,
     now: str = NOW,
-    told: Compilation | None = None,
+    told: Told | None = None,
 ) -> tuple[Effect, ...]:
     return plan_effects(compiled(of), of, receipts, addresses, now=now, told=told)
 
@@ -311,8 +314,8 @@ def test_a_finding_is_told_once() -> None:
         "spec.rules[0].backendRefs[0].port: Service 'w' has no port 81; its requests answer 503"
         " (its ports are 80)"
     )
-    assert events(plan(of, told=compiled(of))) == []
-    assert events(plan(of, told=compiled(world((Kind.ROUTE, route()))))) == [
+    assert events(plan(of, told=Told(compiled(of), NO_RECEIPTS))) == []
+    assert events(plan(of, told=Told(compiled(world((Kind.ROUTE, route()))), NO_RECEIPTS))) == [
         ("Warning", "UnknownPort")
     ]
 
@@ -331,3 +334,148 @@ def test_only_some_objects_can_be_looked_at() -> None:
     )
 
     assert [effect.ref for effect in effects] == [INGRESS]
+
+
+# Receipts of an Ingress.
+
+
+SHOP = "192.0.2.1"
+
+
+def ingress_of(generation: int = 1, *, error: str = "", port: int = 80) -> World:
+    body = ingress(SHOP, port=port)
+    body["metadata"]["generation"] = generation
+    if error:
+        body["status"]["loadBalancer"]["ingress"][0]["ports"] = [
+            {"port": 80, "protocol": "TCP", "error": error}
+        ]
+    return world((Kind.INGRESS, body))
+
+
+def test_an_ingress_is_told_once_for_each_generation_that_every_data_plane_serves_it() -> None:
+    of = ingress_of()
+    sent = receipts_of(of).acked("a", Position(0, 0), at=0.0)
+    told = Told(compiled(of), sent)
+    live = sent.acked("a", Position(1, 1), at=0.041)
+
+    assert events(plan(of, sent, SHOP, told=told)) == []
+    (event,) = plan(of, live, SHOP, told=told)
+    assert isinstance(event, EmitEvent)
+    root = compiled(of).snapshot.root.hex()[:6]
+    assert (event.type, event.reason) == ("Normal", "Programmed")
+    assert event.message == f"1/1 data planes at {root}… in 41 ms"
+    joined = live.acked("b", Position(1, 1), at=1.0)
+    assert plan(of, joined, SHOP, told=Told(compiled(of), live)) == ()
+
+    edited = ingress_of(2)
+    compilation = compiled(edited)
+    again = live.published(compilation, Position(1, 2), compilation.snapshot.root, at=2.0)
+    again = again.acked("a", Position(1, 2), at=2.01)
+    assert events(plan(edited, again, SHOP, told=Told(compiled(of), live))) == [
+        ("Normal", "Programmed")
+    ]
+
+
+def test_a_new_leader_does_not_tell_again_what_is_live() -> None:
+    of = ingress_of()
+    live = receipts_of(of).acked("a", Position(1, 1), at=0.0)
+    untold = world((Kind.INGRESS, ingress(ours=False)))
+
+    assert plan(of, live, SHOP) == ()
+    assert events(plan(untold, live, SHOP)) == [("Normal", "Programmed")]
+
+
+def test_a_refusal_is_a_warning_and_an_error_in_the_status_until_it_is_over() -> None:
+    of = ingress_of()
+    sent = receipts_of(of).acked("a", Position(0, 0), at=0.0)
+    refused = sent.refused("a", Position(1, 1), "unknown filter", at=0.1)
+
+    effects = plan(of, refused, SHOP, told=Told(compiled(of), sent))
+
+    assert events(effects) == [("Warning", "Rejected")]
+    (entry,) = status_of(effects)["loadBalancer"]["ingress"]
+    assert entry == {
+        "ip": SHOP,
+        "ports": [{"port": 80, "protocol": "TCP", "error": "fairway.dev/Rejected"}],
+    }
+    shown = ingress_of(error="fairway.dev/Rejected")
+    assert plan(shown, refused, SHOP, told=Told(compiled(of), refused)) == ()
+    over = refused.acked("a", Position(1, 2), at=0.2)
+    effects = plan(shown, over, SHOP, told=Told(compiled(of), refused))
+    assert events(effects) == [("Normal", "Programmed")]
+    assert status_of(effects) == {"loadBalancer": {"ingress": [{"ip": SHOP}]}}
+
+
+def test_a_quarantined_ingress_says_so_in_its_status() -> None:
+    compiler = Compiler(CompilerSettings())
+    compiler.compile(ingress_of())
+    of = ingress_of(2, port=81)
+
+    compilation = compiler.compile(of)
+    effects = plan_effects(compilation, of, NO_RECEIPTS, (SHOP,), now=NOW)
+
+    assert compilation.serving[INGRESS].standing is Standing.LAST_GOOD
+    (entry,) = status_of(effects)["loadBalancer"]["ingress"]
+    assert entry["ports"][0]["error"] == "fairway.dev/UnknownPort"
+    assert set(events(effects)) == {("Warning", "UnknownPort"), ("Normal", "LastGoodServed")}
+
+
+def test_what_fails_closed_stands_so() -> None:
+    assert compiled(ingress_of(port=81)).serving[INGRESS].standing is Standing.CLOSED
+    assert compiled(ingress_of()).serving[INGRESS].standing is Standing.LIVE
+
+
+# What could never be read.
+
+
+def test_a_route_that_could_never_be_read_is_told_why() -> None:
+    body = route(3)
+    body["spec"]["rules"] = "none"
+    of = world((Kind.ROUTE, body))
+
+    effects = plan(of, receipts_of(of))
+
+    status = status_of(effects)
+    conditions = {each["type"]: each for each in status["conditions"]}
+    assert status["observedGeneration"] == 3
+    assert (conditions["Accepted"]["status"], conditions["Accepted"]["reason"]) == (
+        "False",
+        "InvalidObject",
+    )
+    assert conditions["Accepted"]["message"].startswith("spec.rules: ")
+    assert conditions["Programmed"]["reason"] == "NotServed"
+    assert events(effects) == [("Warning", "InvalidObject")]
+    body["status"] = status
+    assert [each for each in plan(world((Kind.ROUTE, body))) if isinstance(each, PatchStatus)] == []
+
+
+def test_an_unreadable_route_of_another_class_is_left_alone() -> None:
+    body = route(cls="other")
+    body["spec"]["rules"] = "none"
+
+    assert plan(world((Kind.ROUTE, body))) == ()
+
+
+def test_an_unreadable_version_is_told_under_its_own_generation() -> None:
+    body = route(2)
+    body["spec"]["rules"] = "none"
+    of = world((Kind.ROUTE, route(1)), (Kind.ROUTE, body))
+
+    conditions = {each["type"]: each for each in status_of(plan(of))["conditions"]}
+
+    assert conditions["Accepted"]["observedGeneration"] == 2
+    assert conditions["Programmed"]["reason"] == "LastGoodServed"
+    assert conditions["Programmed"]["message"] == "generation 1 goes on serving"
+
+
+def test_c6_parameters_of_a_class_are_told_on_the_class() -> None:
+    given = {"kind": "Config", "name": "x"}
+    body: dict[str, Any] = {
+        "metadata": {"name": "fairway", "uid": "c"},
+        "spec": {**OURS["spec"], "parameters": given},
+    }
+
+    (event,) = plan(world((Kind.INGRESS_CLASS, body)))
+
+    assert isinstance(event, EmitEvent)
+    assert (event.ref.name, event.uid, event.reason) == ("fairway", "c", "UnsupportedParameters")

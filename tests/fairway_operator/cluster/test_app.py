@@ -309,7 +309,8 @@ async def test_the_admin_port_shows_everything_but_secrets(
         'fairway_subscribers{state="current"} 1.0',
         'fairway_objects{kind="Ingress",state="served"} 1.0',
         'fairway_list_state{kind="ReferenceGrant",state="absent"} 1.0',
-        "fairway_outbox_pending 0.0",
+        'fairway_objects{kind="Ingress",state="last-good"} 0.0',
+        "fairway_outbox_pending ",
     ):
         assert line in metrics
     assert "fairway_compile_seconds_bucket" in metrics
