@@ -42,6 +42,12 @@ class Address:
     host: str
     http_port: int
     https_port: int
+    admin_port: int
+
+    @property
+    def shown_host(self) -> str:
+        """The host as it stands in a URL."""
+        return f"[{self.host}]" if ":" in self.host else self.host
 
 
 def rows_of(snapshot: Snapshot) -> Iterator[Row]:
@@ -145,7 +151,7 @@ def curl_of(row: Row, address: Address) -> str | None:
     for name, value in headers:
         words += ["-H", f"{name}: {value}"]
     host = row.host.replace("*", "any", 1)
-    at = f"[{address.host}]" if ":" in address.host else address.host
+    at = address.shown_host
     if any(isinstance(spec, HttpsRedirect) for spec in row.route.filters) and host:
         port = address.https_port
         words += ["-k", "--resolve", f"{host}:{port}:{at}", f"https://{host}:{port}{target}"]

@@ -144,7 +144,7 @@ def running(folder: Path) -> Iterator[Dev]:
     dev = Dev("-f", str(folder))
     try:
         dev.ready()
-        dev.wait_for("echo backends answer")
+        dev.wait_for("Ctrl-C ends")
         yield dev
     finally:
         dev.stop()

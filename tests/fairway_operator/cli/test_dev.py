@@ -18,6 +18,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from typer.testing import CliRunner
+
+from fairway_operator.cli.main import app
 
 Dev = Any
 """A ``Dev`` of conftest."""
@@ -29,7 +32,7 @@ def test_the_routes_are_there_in_seconds_and_the_printed_commands_work(
 ) -> None:
     began = time.monotonic()
     dev = start_dev("-f", str(folder)).ready()
-    dev.wait_for("echo backends answer")
+    dev.wait_for("Ctrl-C ends")
     assert time.monotonic() - began < 20  # 2 s on a machine that has nothing else to do
 
     commands = [line for line in dev.lines if line.startswith("curl ")]
@@ -117,6 +120,14 @@ def test_a_good_edit_of_one_file_is_not_kept_back_by_a_broken_other(
     live.eventually(lambda: live.get("pay.localhost", "/buy")[0] == 200)
     assert live.get("pay.localhost", "/checkout")[0] == 404
     assert "shop/cart:80" in live.get(HOST, "/cart")[1]
+
+
+def test_status_tells_what_it_serves(live: Dev) -> None:
+    admin = live.wait_for("metrics and state at").split()[4].removesuffix("/metrics")
+    shown = CliRunner().invoke(app, ["status", "--admin", admin])
+
+    assert shown.exit_code == 0
+    assert re.fullmatch(rf"dataplane at {admin}: ready\nsnapshot [0-9a-f]{{12}}\n", shown.stdout)
 
 
 def test_deleting_a_file_withdraws_its_routes_and_nothing_else(live: Dev, folder: Path) -> None:

@@ -40,6 +40,7 @@ class Board:
         rows = list(rows_of(snapshot))
         if not rows:
             self.say("no routes yet: none of the files holds an Ingress or a Route that serves")
+            self._show_admin()
             return
         shown = rows[:SHOWN_ROUTES]
         print_table(table_of(shown, snapshot.backends), self._console)
@@ -52,6 +53,7 @@ class Board:
         if echoes:
             names = sorted(f"{ref.namespace}/{ref.name}" for ref in echoes)
             self.say(f"echo backends answer for {_some(names)}")
+        self._show_admin()
 
     def show_change(self, old: Snapshot, new: Snapshot, milliseconds: float) -> None:
         """Print what is live now that was not."""
@@ -101,6 +103,11 @@ class Board:
 
     def _line(self, line: str, style: str) -> None:
         self._console.print(Text(line, style=style), soft_wrap=True)
+
+    def _show_admin(self) -> None:
+        admin = f"http://{self._address.shown_host}:{self._address.admin_port}"
+        self.say(f"metrics and state at {admin}/metrics and {admin}/debug/routes")
+        self.say("edits are served as they are saved; Ctrl-C ends")
 
     def _show_command(self, row: Row) -> None:
         command = curl_of(row, self._address)

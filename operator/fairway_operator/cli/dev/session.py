@@ -65,12 +65,12 @@ async def run_session(options: DevOptions, stdin: BinaryIO) -> int:
             host={"0.0.0.0": "127.0.0.1", "::": "::1"}.get(options.bind, options.bind),
             http_port=claim(options.bind, options.http_port, "--http-port"),
             https_port=claim(options.bind, options.https_port, "--https-port"),
+            admin_port=claim(options.bind, options.admin_port, "--admin-port"),
         )
-        admin_port = claim(options.bind, options.admin_port, "--admin-port")
     except PortTakenError as error:
         sys.stderr.write(f"fairway: {error}\n")
         return 1
-    session = Session(options, address, admin_port, stdin)
+    session = Session(options, address, stdin)
     async with session.parts():
         return await session.run()
 
@@ -78,14 +78,11 @@ async def run_session(options: DevOptions, stdin: BinaryIO) -> int:
 class Session:
     """The parts of one run."""
 
-    def __init__(
-        self, options: DevOptions, address: Address, admin_port: int, stdin: BinaryIO
-    ) -> None:
+    def __init__(self, options: DevOptions, address: Address, stdin: BinaryIO) -> None:
         serving = _compiler_settings(address.https_port, keep_last_good=True)
         trying = _compiler_settings(address.https_port, keep_last_good=False)
         self._options = options
         self._address = address
-        self._admin_port = admin_port
         self._board = Board(address)
         self._source = FileSource(options.paths, stdin)
         self._echo = EchoServers()
@@ -127,7 +124,7 @@ class Session:
             "FAIRWAY__BIND_ADDRESS": self._options.bind,
             "FAIRWAY__HTTP_PORT": str(self._address.http_port),
             "FAIRWAY__HTTPS_PORT": str(self._address.https_port),
-            "FAIRWAY__ADMIN_PORT": str(self._admin_port),
+            "FAIRWAY__ADMIN_PORT": str(self._address.admin_port),
             "FAIRWAY__WORKERS": str(self._options.workers),
             "FAIRWAY__DRAIN_SECONDS": str(DRAIN_SECONDS),
             "FAIRWAY__INSTANCE": "dev",
