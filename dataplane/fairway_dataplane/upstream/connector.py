@@ -2,9 +2,11 @@
 Opening connections: the only part of forwarding that waits.
 
 An exchange without a kept connection starts a race: one endpoint is tried, and
-if it has not answered shortly, a second beside it. The first to connect serves
-the exchange; the other becomes idle. A race stands in for the connection until
-there is one, so giving the exchange up is the same call in both.
+if it has not answered shortly, another beside it. The first to connect serves
+the exchange; the others become idle. Endpoints that come while a race is on
+join it: in a rollout, those it began with may all be gone. A race stands in for
+the connection until there is one, so giving the exchange up is the same call in
+both.
 """
 
 import asyncio
@@ -22,8 +24,8 @@ from fairway_dataplane.tls.client import TlsClientProtocol
 from fairway_dataplane.upstream.backend_task import BackendTask
 from fairway_dataplane.upstream.health import Endpoint
 
-ATTEMPTS = 2
-"""Endpoints tried for one exchange before it fails."""
+ATTEMPTS = 3
+"""Endpoints tried for one exchange before it fails; a lost node takes several at once."""
 
 
 class Connector:
@@ -146,9 +148,7 @@ class Race:
         """Try the first endpoint."""
         assert self._exchange is not None
         self._exchange.upstream = self
-        self._timer = self._connector.loop.call_later(
-            self._connector.limits.connect_race_seconds, self._try_another
-        )
+        self._wait()
         self._try(endpoint)
 
     def abort(self) -> None:
@@ -181,6 +181,17 @@ class Race:
             seconds=self._seconds,
             done=partial(self._done, endpoint),
         )
+
+    def _wait(self) -> None:
+        """Give what is tried its time to connect alone."""
+        self._timer = self._connector.loop.call_later(
+            self._connector.limits.connect_race_seconds, self._on_timer
+        )
+
+    def _on_timer(self) -> None:
+        self._try_another()
+        if self._exchange is not None and self._attempts < ATTEMPTS:
+            self._wait()
 
     def _try_another(self) -> None:
         exchange = self._exchange

@@ -1,6 +1,7 @@
 """Connections to backends: what is reused, what is tried again, what is given up."""
 
 import asyncio
+import contextlib
 import socket
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +14,8 @@ from fairway_dataplane.upstream.health import Endpoint
 from fairway_snapshot.model import Balance, Retry, Timeouts
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from tests.fairway_dataplane.request_path.conftest import Link, Stage, StageMaker
 
 GET = b"GET /x HTTP/1.1\r\nHost: a.example\r\n\r\n"
@@ -217,23 +220,56 @@ async def test_a_refused_connection_is_an_answer_and_the_next_endpoint_serves(
         assert (await stage.ask(POST)).status == 200
 
 
-async def test_a_black_hole_is_raced_by_another_endpoint(make_stage: "StageMaker") -> None:
-    stage = await make_stage(connect_race_seconds=0.05)
-    # A full backlog: the kernel drops further attempts, as the address of a dead pod does.
-    with socket.socket() as hole:
+@pytest.fixture
+def black_hole() -> "Iterator[int]":
+    """Return a port that swallows connections, as the address of a dead pod does."""
+    # A full backlog: the kernel drops further attempts.
+    with contextlib.ExitStack() as stack:
+        hole = stack.enter_context(socket.socket())
         hole.bind(("127.0.0.1", 0))
         hole.listen(0)
         port = hole.getsockname()[1]
-        stuffing = [socket.socket() for _ in range(4)]
-        for sock in stuffing:
-            sock.settimeout(0.0)
-            sock.connect_ex(("127.0.0.1", port))
-        serve(stage, ports=(port, stage.upstream.port))
         for _ in range(4):
-            async with asyncio.timeout(1):
-                assert (await stage.ask(POST)).status == 200
-        for sock in stuffing:
-            sock.close()
+            stuffing = stack.enter_context(socket.socket())
+            stuffing.settimeout(0.0)
+            stuffing.connect_ex(("127.0.0.1", port))
+        yield port
+
+
+async def test_a_black_hole_is_raced_by_another_endpoint(
+    make_stage: "StageMaker", black_hole: int
+) -> None:
+    stage = await make_stage(connect_race_seconds=0.05)
+    serve(stage, ports=(black_hole, stage.upstream.port))
+    for _ in range(4):
+        async with asyncio.timeout(1):
+            assert (await stage.ask(POST)).status == 200
+
+
+async def test_a_black_hole_is_remembered(make_stage: "StageMaker", black_hole: int) -> None:
+    stage = await make_stage(connect_race_seconds=0.02, connect_seconds=0.1)
+    serve(stage, ports=(black_hole, stage.upstream.port), timeouts=Timeouts(connect=0.1))
+    tally = stage.tally.backends[BACKEND]
+    for _ in range(2):
+        assert (await stage.ask(POST)).status == 200
+    await stage.settle(lambda: tally.connect_failures == 1)
+    # The clock stands still here: whatever is asked for now, the hole is not tried again.
+    for _ in range(10):
+        assert (await stage.ask(POST)).status == 200
+    assert tally.connect_failures == 1
+    assert tally.reuses + tally.connects >= 12
+
+
+async def test_an_endpoint_that_comes_while_others_are_tried_is_tried_too(
+    make_stage: "StageMaker", black_hole: int
+) -> None:
+    stage = await make_stage(connect_race_seconds=0.02, connect_seconds=30.0)
+    serve(stage, ports=(black_hole,))
+    client = await stage.connect()
+    client.send(POST)
+    await stage.settle(lambda: stage.tally.requests == 1)
+    serve(stage, ports=(stage.upstream.port,))
+    assert (await client.response()).status == 200
 
 
 async def test_no_endpoint_is_an_answer(stage: "Stage") -> None:
