@@ -7,8 +7,9 @@ on every cluster.
 """
 
 import asyncio
+from contextlib import suppress
 
-from e2e.kubectl import Body, Namespace
+from e2e.kubectl import Body, CommandError, Namespace, eventually, run
 
 KILL = """
 import os, pathlib, signal, sys
@@ -30,6 +31,24 @@ for process in pathlib.Path("/proc").glob("[0-9]*"):
 sys.exit(f"not found: {set(wanted) - killed}" if set(wanted) - killed else 0)
 """
 
+HOLD_DOWN = """
+import os, pathlib, signal, sys, time
+name, until, killed = sys.argv[1].encode(), time.monotonic() + float(sys.argv[2]), 0
+while True:
+    for process in pathlib.Path("/proc").glob("[0-9]*"):
+        try:
+            words = (process / "cmdline").read_bytes().split(b"\\0")[:2]
+            if name in map(os.path.basename, words):
+                os.kill(int(process.name), signal.SIGKILL)
+                killed += 1
+        except OSError:
+            continue
+    if time.monotonic() >= until:
+        sys.exit(0 if killed else "not found")
+    time.sleep(0.1)
+"""
+"""Kills a program whenever it runs, for a time: whoever replaces it replaces it in vain."""
+
 
 class Privileged:
     """A namespace in which pods may do anything."""
@@ -47,13 +66,36 @@ class Privileged:
                 by_node.setdefault(pod["spec"]["nodeName"], []).append(identity)
         await asyncio.gather(*(self._kill(node, ids) for node, ids in by_node.items()))
 
+    async def hold_down(self, program: str, seconds: float) -> None:
+        """Kill a program of the control plane, and its successors for some seconds."""
+        selector = "node-role.kubernetes.io/control-plane"
+        nodes = (await run("kubectl", "get", "nodes", f"--selector={selector}", "-o=name")).split()
+        # The local cluster's only node has no role.
+        nodes = nodes or (await run("kubectl", "get", "nodes", "--output=name")).split()
+        await self._start("hold-down", nodes[0].partition("/")[2], HOLD_DOWN, program, str(seconds))
+
+        async def over() -> bool:
+            with suppress(CommandError):
+                pod = await self._namespace.get("pod", "hold-down")
+                return bool(pod["status"]["phase"] == "Succeeded")
+            return False
+
+        await eventually(f"{program} was down and is back", over, seconds + 60)
+        await self._namespace.kubectl("delete", "pod", "hold-down", "--wait=false")
+
     async def _kill(self, node: str, containers: list[str]) -> None:
         name = f"kill-{node}"[:60]
+        await self._start(name, node, KILL, *containers)
+        await self._namespace.kubectl(
+            "wait", f"pod/{name}", "--for=jsonpath={.status.phase}=Succeeded", "--timeout=60s"
+        )
+
+    async def _start(self, name: str, node: str, program: str, *arguments: str) -> None:
         container = {
             "name": "kill",
             "image": self._image,
             "imagePullPolicy": "IfNotPresent",
-            "command": ["python3", "-c", KILL, *containers],
+            "command": ["python3", "-c", program, *arguments],
             "securityContext": {"privileged": True, "runAsUser": 0, "runAsNonRoot": False},
         }
         pod = {
@@ -68,6 +110,3 @@ class Privileged:
             },
         }
         await self._namespace.apply(pod)
-        await self._namespace.kubectl(
-            "wait", f"pod/{name}", "--for=jsonpath={.status.phase}=Succeeded", "--timeout=60s"
-        )

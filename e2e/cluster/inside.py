@@ -15,6 +15,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
 from e2e.cluster.api import Api
 from e2e.cluster.faults import FaultError, tail
@@ -47,6 +48,18 @@ READY = b"ready\n"
 CONFIGURATION = Path(__file__).parent / "node"
 START_LIMIT_SECONDS = 120.0
 
+REPLACED = ("etcd", "kube-apiserver")
+"""Components that are started again when somebody kills them."""
+
+REPLACE_AFTER_SECONDS = 0.5
+
+
+class Component(NamedTuple):
+    """A program of the cluster."""
+
+    name: str
+    command: tuple[str | Path, ...]
+
 
 class Node:
     """The components of the cluster, as children of this process."""
@@ -55,7 +68,7 @@ class Node:
         self._work = work
         self._binaries = binaries
         self._tools = tools
-        self._running: dict[int, str] = {}
+        self._running: dict[int, Component] = {}
 
     def start(self) -> None:
         """Bring up everything and return when a pod could be scheduled. Raises FaultError."""
@@ -77,13 +90,23 @@ class Node:
         self._wait(api.has_default_account, "accounts exist", "kube-controller-manager")
 
     def stay(self) -> None:
-        """Collect the processes that end, until a component does."""
+        """
+        Collect the processes that end, until a component fails.
+
+        What was killed is started again, as a kubelet does it with the control
+        plane: scenarios kill it to see what becomes of the rest.
+        """
         while True:
             pid, status = os.wait()
-            name = self._running.get(pid)
-            if name is not None:
-                code = os.waitstatus_to_exitcode(status)
+            component = self._running.pop(pid, None)
+            if component is None:
+                continue
+            name, command = component
+            code = os.waitstatus_to_exitcode(status)
+            if code != -signal.SIGKILL or name not in REPLACED:
                 raise FaultError(f"{name} ended with {code}\n{tail(self._log(name))}")
+            time.sleep(REPLACE_AFTER_SECONDS)
+            self._component(name, *command)
 
     def _credentials(self) -> Path:
         """Write certificates and kubeconfigs; return the folder of the certificates."""
@@ -115,7 +138,7 @@ class Node:
         self._component(name, self._binaries / "kubecluster", name, *flags)
 
     def _component(self, name: str, *command: str | Path) -> None:
-        with self._log(name).open("wb") as log:
+        with self._log(name).open("ab") as log:
             process = subprocess.Popen(
                 command,
                 stdin=subprocess.DEVNULL,
@@ -123,12 +146,12 @@ class Node:
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
-        self._running[process.pid] = name
+        self._running[process.pid] = Component(name, command)
 
     def _wait(self, done: Callable[[], bool], what: str, *names: str) -> None:
         limit = time.monotonic() + START_LIMIT_SECONDS
         while not done():
-            for pid, name in self._running.items():
+            for pid, (name, _) in self._running.items():
                 # Left to be collected by ``stay``: here it only ends the wait.
                 ended = os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
                 if ended is not None:

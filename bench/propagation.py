@@ -1,0 +1,228 @@
+"""
+From an edit to the traffic that follows it, on a real cluster.
+
+    python -m bench.propagation --objects 1000 --edits 50
+
+Installs the chart as the end-to-end suite does, creates that many Ingresses,
+and edits some of them one by one after quiet. An edit takes from the API call's
+return to the first right answer of *every* data plane, each asked directly at
+its pod. Beside the times stand what the edits cost: status writes, events, and
+the memory of both operators.
+"""
+
+import argparse
+import asyncio
+import json
+import os
+import random
+import statistics
+import subprocess
+import sys
+import time
+from typing import Any
+
+from e2e import image, objects
+from e2e.cluster.kubernetes import Kubernetes, choose
+from e2e.conftest import World
+from e2e.kubectl import eventually, run
+from e2e.load import Connection, Site, ask
+from e2e.places import ROOT
+from fairway_operator.kube.client import KubeClient, connect
+
+PAUSE_SECONDS = (0.3, 0.9)
+"""Between two edits, so that each comes after quiet, and at any moment of any period."""
+
+POLL_SECONDS = 0.001
+WRITERS = 8
+ADDRESS = "192.0.2.10"
+"""What a cloud would give to the Service of type LoadBalancer; nobody connects to it."""
+
+
+def main() -> int:
+    """Run where the cluster can be reached; there, measure."""
+    options = _options()
+    if "FAIRWAY_E2E_NODE" in os.environ:
+        asyncio.run(_measure(options.objects, options.edits))
+        return 0
+    kubernetes = choose(os.environ.get("CLUSTER") or "local")
+    name, archive = image.build()
+    kubernetes.up()
+    kubernetes.load_image(archive, name)
+    return _again_inside(kubernetes, name)
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m bench.propagation", description=__doc__)
+    parser.add_argument("--objects", type=int, default=1000)
+    parser.add_argument("--edits", type=int, default=50)
+    return parser.parse_args()
+
+
+def _again_inside(kubernetes: Kubernetes, image_name: str) -> int:
+    node = {"FAIRWAY_E2E_IMAGE": image_name, "FAIRWAY_E2E_NODE": kubernetes.node_address()}
+    environment = {**os.environ, **kubernetes.environment(), **node}
+    command = kubernetes.command((sys.executable, "-m", "bench.propagation", *sys.argv[1:]))
+    return subprocess.run(command, env=environment, cwd=ROOT, check=False).returncode
+
+
+async def _measure(count: int, edits: int) -> None:
+    world = World()
+    await world.begin()
+    client = await connect(os.environ["KUBECONFIG"])
+    try:
+        await _publish_address(world)
+        planes = await _data_planes(world)
+        created_seconds = await _create(client, world, count)
+        live_seconds = await _all_live(planes, count)
+        written_seconds = await _quiet(world)
+        after_creation = await _written(world)
+        times, calls = await _edit(client, world, planes, count, edits)
+        await _quiet(world)
+        after_edits = await _written(world)
+        report = {
+            "objects": count,
+            "edits": edits,
+            "data_planes": len(planes),
+            "creation": {
+                "created_seconds": round(created_seconds, 1),
+                "last_live_after_seconds": round(live_seconds, 3),
+                "all_written_after_seconds": round(written_seconds, 1),
+                "writes": after_creation,
+            },
+            "edit_to_live_ms": _summary(times),
+            "api_call_ms": _summary(calls),
+            "writes_for_edits": after_edits - after_creation,
+            "operators": await _operators(world),
+        }
+        print(json.dumps(report, indent=2))
+    finally:
+        await client.close()
+        await world.end()
+
+
+async def _publish_address(world: World) -> None:
+    status = {"status": {"loadBalancer": {"ingress": [{"ip": ADDRESS}]}}}
+    await world.system.kubectl(
+        *("patch", "service", "fairway", "--subresource=status", "--type=merge"),
+        f"--patch={json.dumps(status)}",
+    )
+
+
+async def _data_planes(world: World) -> list[str]:
+    items = await world.system.items("pods", "app.kubernetes.io/component=dataplane")
+    return [item["status"]["podIP"] for item in items]
+
+
+async def _create(client: KubeClient, world: World, count: int) -> float:
+    """Create the Ingresses as fast as the API server takes them; return after how long."""
+    started = time.monotonic()
+    numbers = iter(range(count))
+
+    async def create() -> None:
+        for number in numbers:
+            body = objects.ingress(f"site-{number}", _host(number), "red")
+            await client.create(_path(world), body)
+
+    await asyncio.gather(*(create() for _ in range(WRITERS)))
+    return time.monotonic() - started
+
+
+async def _all_live(planes: list[str], count: int) -> float:
+    """Return how long after its creation the last one answers everywhere."""
+    sites = [Site(plane, 8080, _host(count - 1)) for plane in planes]
+    started = time.monotonic()
+    await asyncio.gather(*(_answered(site, "red") for site in sites))
+    return time.monotonic() - started
+
+
+async def _answered(site: Site, app: str) -> None:
+    while True:
+        answer = await ask(site)
+        if answer.status == 200 and answer.told()["app"] == app:
+            return
+        await asyncio.sleep(POLL_SECONDS)
+
+
+async def _edit(
+    client: KubeClient, world: World, planes: list[str], count: int, edits: int
+) -> tuple[list[float], list[float]]:
+    """Edit one Ingress after the other; return the times to live and those of the API calls."""
+    connections = [await Connection.open(Site(plane, 8080, "")) for plane in planes]
+    times, calls = [], []
+    for number in random.sample(range(count), edits):
+        await asyncio.sleep(random.uniform(*PAUSE_SECONDS))
+        path = f"{_path(world)}/site-{number}"
+        body = await client.get(path)
+        path_of_rule = body["spec"]["rules"][0]["http"]["paths"][0]
+        path_of_rule["backend"]["service"]["name"] = "blue"
+        called = time.monotonic()
+        await client.replace(path, body)
+        returned = time.monotonic()
+        calls.append(returned - called)
+        site = Site("", 0, _host(number))
+        await asyncio.gather(*(_turned(connection, site) for connection in connections))
+        times.append(time.monotonic() - returned)
+    for connection in connections:
+        connection.close()
+    return times, calls
+
+
+async def _turned(connection: Connection, site: Site) -> None:
+    while True:
+        answer = await connection.ask(site)
+        if answer.told()["app"] == "blue":
+            return
+        await asyncio.sleep(POLL_SECONDS)
+
+
+async def _quiet(world: World) -> float:
+    """Wait until no replica has anything to write; return after how long."""
+    started = time.monotonic()
+    await asyncio.sleep(2.0)
+
+    async def empty() -> bool:
+        pods = await world.system.pods("operator")
+        return sum([await world.metric(pod, "fairway_outbox_pending") for pod in pods]) == 0
+
+    await eventually("everything is written", empty, 1200)
+    return time.monotonic() - started
+
+
+async def _written(world: World) -> int:
+    name = 'fairway_outbox_attempts_total{outcome="written"}'
+    return int(sum([await world.metric(p, name) for p in await world.system.pods("operator")]))
+
+
+async def _operators(world: World) -> dict[str, dict[str, float]]:
+    """Return memory of each replica, in MiB, as its node accounts for it."""
+    pods = await world.system.items("pods", "app.kubernetes.io/component=operator")
+    found = {}
+    for pod in pods:
+        node, name = pod["spec"]["nodeName"], pod["metadata"]["name"]
+        text = await run("kubectl", "get", "--raw", f"/api/v1/nodes/{node}/proxy/stats/summary")
+        (stats,) = [each for each in json.loads(text)["pods"] if each["podRef"]["name"] == name]
+        memory: dict[str, Any] = stats["containers"][0]["memory"]
+        found[name] = {
+            "working_set_mib": round(memory["workingSetBytes"] / 2**20, 1),
+            "rss_mib": round(memory.get("rssBytes", 0) / 2**20, 1),
+            "leader": await world.metric(name, "fairway_leader"),
+        }
+    return found
+
+
+def _summary(seconds: list[float]) -> dict[str, float]:
+    cuts = statistics.quantiles(seconds, n=100, method="inclusive")
+    shown = {"p50": cuts[49], "p90": cuts[89], "p99": cuts[98], "max": max(seconds)}
+    return {name: round(value * 1000, 1) for name, value in shown.items()}
+
+
+def _host(number: int) -> str:
+    return f"site-{number}.propagation.test"
+
+
+def _path(world: World) -> str:
+    return f"/apis/networking.k8s.io/v1/namespaces/{world.apps.name}/ingresses"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

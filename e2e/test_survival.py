@@ -1,0 +1,281 @@
+"""
+The operator's cluster fails around it: under load, with no failed request, to the right end.
+
+Each scenario breaks one thing for as long as it takes to be noticed, changes
+something meanwhile, and waits for the state that the last version of every
+object means.
+"""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import closing, suppress
+from pathlib import Path
+
+import pytest_asyncio
+
+from e2e import objects
+from e2e.conftest import World
+from e2e.kubectl import Body, CommandError, Namespace, eventually, run
+from e2e.load import Connection, Load, Site, ask
+from e2e.places import CHART
+from e2e.privileged import Privileged
+
+OUTAGE_SECONDS = 12.0
+MANY = 200
+EDITS = 1000
+MOST_SNAPSHOTS = 100
+"""Of 1,000 edits: what may be published while they last, at two a second and far more."""
+
+
+@pytest_asyncio.fixture
+async def load(world: World) -> AsyncIterator[Load]:
+    """Ask a site that no scenario changes, from beginning to end; no request may fail."""
+    site = world.site("steady.test")
+    await world.apps.apply(objects.ingress("steady", "steady.test", "red"))
+    await world.answers(site, "red")
+    async with Load(site) as load:
+        yield load
+    assert load.answered > 100, load.story()
+    assert not load.failures, load.story()
+
+
+async def test_an_api_server_that_is_down_takes_nothing_with_it(
+    world: World, load: Load, privileged: Privileged
+) -> None:
+    await world.apps.apply(
+        objects.ingress("outlived", "outlived.test", "red"),
+        objects.ingress("deleted", "deleted.test", "red"),
+    )
+    await world.answers(world.site("outlived.test"), "red")
+    await world.answers(world.site("deleted.test"), "red")
+    outage = asyncio.create_task(privileged.hold_down("kube-apiserver", OUTAGE_SECONDS))
+    await _down()
+    assert load.answered
+    await world.answers(world.site("outlived.test"), "red")
+
+    # Whoever is first at the new API server deletes what no watch sees.
+    await _insist(lambda: world.apps.delete("ingress", "deleted"))
+    await _insist(lambda: world.apps.apply(objects.ingress("outlived", "outlived.test", "blue")))
+
+    await world.answers(world.site("outlived.test"), "blue")
+    await _gone(world, "deleted.test")
+    await outage
+
+
+async def test_an_etcd_that_is_down_takes_nothing_with_it(
+    world: World, load: Load, privileged: Privileged
+) -> None:
+    site = world.site("stored.test")
+    await world.apps.apply(objects.ingress("stored", "stored.test", "red"))
+    await world.answers(site, "red")
+    await privileged.hold_down("etcd", 3.0)
+
+    await _insist(lambda: world.apps.apply(objects.ingress("stored", "stored.test", "blue")))
+
+    await world.answers(site, "blue")
+    assert load.answered
+
+
+async def test_a_leader_killed_amid_200_status_writes_leaves_none_undone(
+    world: World, load: Load
+) -> None:
+    names = [f"amid-{number}" for number in range(MANY)]
+    leader = await _leader(world)
+    written = 'fairway_outbox_attempts_total{outcome="written"}'
+    before = await world.metric(leader, written)
+    await world.apps.apply(*(objects.route(name, f"{name}.test", {"red": 1}) for name in names))
+
+    async def amid() -> bool:
+        return await world.metric(leader, written) >= before + 20
+
+    await eventually("20 of 200 statuses are written", amid)
+    await world.system.kubectl("delete", "pod", leader, "--force", "--grace-period=0")
+
+    async def all_told() -> bool:
+        routes = {item["metadata"]["name"]: item for item in await world.apps.items("routes")}
+        return all(_programmed(routes[name]) for name in names)
+
+    await eventually("every Route says that it is programmed", all_told, 120)
+    await world.apps.kubectl("delete", "routes", *names, "--wait=false")
+    assert load.answered
+
+
+async def test_changes_that_nobody_saw_are_made_up_for(world: World, load: Load) -> None:
+    hosts = [f"unseen-{number}" for number in range(50)]
+    kept, dropped = hosts[:25], hosts[25:]
+    await world.apps.apply(*(objects.ingress(name, f"{name}.test", "red") for name in hosts))
+    await world.answers(world.site("unseen-49.test"), "red")
+    await world.system.scale("deployment/fairway-operator", 0)
+    try:
+        await world.apps.apply(*(objects.ingress(name, f"{name}.test", "blue") for name in kept))
+        await world.apps.kubectl("delete", "ingress", *dropped)
+    finally:
+        await world.system.scale("deployment/fairway-operator", 2)
+    await asyncio.gather(*(world.answers(world.site(f"{name}.test"), "blue") for name in kept))
+    await asyncio.gather(*(_gone(world, f"{name}.test") for name in dropped))
+    assert load.answered
+
+
+async def test_secrets_that_may_not_be_read_go_on_serving(
+    world: World, load: Load, privileged: Privileged
+) -> None:
+    first, second = (objects.certified("denied-tls", "denied.test") for _ in range(2))
+    secure = world.site("denied.test", secure=True)
+    await world.apps.apply(
+        first.secret, objects.ingress("denied", "denied.test", "red", secret="denied-tls")
+    )
+    await world.answers(secure, "red")
+    role = json.loads(await run("kubectl", "get", "clusterrole", _ROLE, "--output=json"))
+    rules = [rule for rule in role["rules"] if "secrets" not in rule["resources"]]
+    assert len(rules) < len(role["rules"])
+    await _set_rules(rules)
+    try:
+        # A watch that runs goes on without permission; this ends it.
+        await privileged.hold_down("kube-apiserver", 0.1)
+        await eventually("the operator is denied Secrets", lambda: _denied(world))
+        await world.apps.apply(second.secret)
+        await world.apps.apply(
+            objects.ingress("denied", "denied.test", "blue", secret="denied-tls")
+        )
+        await world.answers(secure, "blue")
+    finally:
+        await _insist(lambda: _set_rules(role["rules"]))
+    await eventually("the new certificate is served", _certified(secure, second.der), 90)
+    assert load.answered
+
+
+async def test_1000_rapid_edits_of_one_object_are_few_snapshots(world: World, load: Load) -> None:
+    site = world.site("restless.test")
+    await world.apps.apply(objects.ingress("restless", "restless.test", "red"))
+    await world.answers(site, "red")
+    leader = await _leader(world)
+    before = await _sequence(world, leader)
+    apps = ("red", "blue")
+    edits = [objects.ingress("restless", "restless.test", apps[at % 2]) for at in range(EDITS)]
+
+    await asyncio.gather(*(world.apps.apply(*edits[at::10]) for at in range(1, 10)))
+    await world.apps.apply(objects.ingress("restless", "restless.test", "blue"))
+
+    await world.answers(site, "blue")
+    assert await _sequence(world, leader) - before < MOST_SNAPSHOTS
+    assert load.answered
+
+
+async def test_a_namespace_of_200_ingresses_goes_at_once(world: World, load: Load) -> None:
+    crowd = Namespace("fairway-e2e-crowd")
+    await crowd.create("restricted")
+    names = [f"crowd-{number}" for number in range(MANY)]
+    await crowd.apply(*(objects.ingress(name, f"{name}.test", "red") for name in names))
+    # The Service is in another namespace, so the host is known and has no backend.
+    await eventually("the last one is known", _status(world, "crowd-199.test", 503))
+
+    await crowd.remove()
+
+    await asyncio.gather(*(_gone(world, f"{name}.test") for name in names))
+    assert load.answered
+
+
+async def test_a_crd_is_upgraded_in_place(world: World, load: Load) -> None:
+    site = world.site("upgraded.test")
+    await world.apps.apply(objects.route("upgraded", "upgraded.test", {"red": 1}))
+    await world.answers(site, "red")
+    crd = json.loads(await run("kubectl", "get", "crd", "routes.fairway.dev", "--output=json"))
+    schema = crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"]
+    schema["properties"]["spec"]["properties"]["later"] = {"type": "string"}
+    try:
+        await run("kubectl", "replace", "--filename=-", stdin=json.dumps(crd))
+        await world.apps.apply(objects.route("upgraded", "upgraded.test", {"blue": 1}))
+        await world.answers(site, "blue")
+    finally:
+        await run("kubectl", "replace", "--filename", str(_CRD))
+    await world.apps.apply(objects.route("upgraded", "upgraded.test", {"red": 1}))
+    await world.answers(site, "red")
+    assert load.answered
+
+
+_ROLE = "fairway-system:fairway"
+_CRD: Path = CHART / "crds" / "fairway.dev_routes.yaml"
+
+
+async def _down() -> None:
+    async def refused() -> bool:
+        try:
+            await run("kubectl", "get", "--raw", "/readyz", "--request-timeout=2s")
+        except CommandError:
+            return True
+        return False
+
+    await eventually("the API server does not answer", refused)
+
+
+async def _insist(act: Callable[[], Awaitable[object]]) -> None:
+    """Do it until it is done."""
+
+    async def done() -> bool:
+        try:
+            await act()
+        except CommandError:
+            return False
+        return True
+
+    await eventually("the API server takes a change", done)
+
+
+async def _gone(world: World, host: str) -> None:
+    await eventually(f"{host} is withdrawn", _status(world, host, 404))
+
+
+def _status(world: World, host: str, status: int) -> Callable[[], Awaitable[bool]]:
+    async def answered() -> bool:
+        return (await ask(world.site(host))).status == status
+
+    return answered
+
+
+def _certified(site: Site, der: bytes) -> Callable[[], Awaitable[bool]]:
+    async def shown() -> bool:
+        connection = await Connection.open(site)
+        with closing(connection):
+            return connection.certificate() == der
+
+    return shown
+
+
+def _programmed(route: Body) -> bool:
+    conditions = route.get("status", {}).get("conditions", [])
+    return any(each["type"] == "Programmed" and each["status"] == "True" for each in conditions)
+
+
+async def _set_rules(rules: list[Body]) -> None:
+    patch = json.dumps([{"op": "replace", "path": "/rules", "value": rules}])
+    await run("kubectl", "patch", "clusterrole", _ROLE, "--type=json", f"--patch={patch}")
+
+
+async def _denied(world: World) -> bool:
+    state = 'fairway_list_state{kind="Secret",state="denied"}'
+    with suppress(CommandError):
+        found = [await world.metric(pod, state) for pod in await world.system.pods("operator")]
+        return sum(found) == len(found)
+    return False
+
+
+async def _leader(world: World) -> str:
+    async def held() -> bool:
+        return await _holder(world) in await world.system.pods("operator")
+
+    await eventually("an operator holds the Lease", held)
+    return await _holder(world)
+
+
+async def _holder(world: World) -> str:
+    lease = await world.system.get("lease", "fairway-operator")
+    holder: str = lease.get("spec", {}).get("holderIdentity") or ""
+    return holder
+
+
+async def _sequence(world: World, pod: str) -> int:
+    pods = f"/api/v1/namespaces/{world.system.name}/pods"
+    text = await run("kubectl", "get", "--raw", f"{pods}/{pod}:9000/proxy/debug/snapshot")
+    position: list[int] = json.loads(text)["position"]
+    return position[1]
