@@ -35,9 +35,44 @@ class _Grammar:
 _GRAMMAR = _Grammar()
 
 
-def read_answer(  # noqa: C901 - a call would cost what a branch does not
-    data: bytes, end: int, exchange: Exchange, limits: Limits
-) -> Answer:
+def read_ordinary(data: bytes, exchange: Exchange, limits: Limits) -> bool:
+    """
+    Do what :func:`read_answer` does for the head that nearly every response has.
+
+    That is one with a Content-Length and nothing else about framing or the
+    connection but perhaps ``Connection: keep-alive``: one pattern validates and
+    cuts it. False for any other, of which nothing has been said then.
+    """
+    found = _ordinary(data)
+    if found is None or exchange.method == b"HEAD":
+        return False
+    end = found.end()
+    # No line is shorter than five bytes.
+    if end > limits.headers * 5 and (
+        end > limits.header_block_bytes or data.count(b"\n", 0, end) > limits.headers + 2
+    ):
+        return False
+    exchange.status = int(found[1])
+    exchange.head_bytes = end
+    length = found[4]
+    if length is None:
+        length = found[8]
+        exchange.accepts_verbatim = False
+    elif found[6] is not None:
+        exchange.accepts_verbatim = False
+    exchange.response_length = int(length)
+    if not exchange.accepts_verbatim:
+        exchange.status_line = data[: found.end(2)]
+        exchange.response_fields = _rest(found)
+    return True
+
+
+def _rest(found: re.Match[bytes]) -> Block:
+    """Return the fields of an ordinary head but those of framing and connection."""
+    return b"".join(part for part in found.group(3, 5, 6, 7, 9) if part)
+
+
+def read_answer(data: bytes, end: int, exchange: Exchange, limits: Limits) -> Answer:
     """
     Fill the response's half of an exchange from a head that ends at ``end``.
 
@@ -71,19 +106,7 @@ def read_answer(  # noqa: C901 - a call would cost what a branch does not
         return _read_interim(status, block, exchange)
     exchange.status = status
     exchange.head_bytes = end + 4
-    pieces = _cut_own_fields(block)
-    if modern and len(pieces) > 1 and exchange.method != b"HEAD" and status not in _BODILESS:
-        # By far the most frequent: a length, and perhaps the wish to go on.
-        length = pieces[2]
-        if len(pieces) > 4 or pieces[1] not in _LENGTH:
-            length = _length_beside_keep_alive(pieces)
-            exchange.accepts_verbatim = False
-        if length.isdigit() and len(length) < 17 and (length[:1] != b"0" or length == b"0"):
-            exchange.response_length = int(length)
-            if not exchange.accepts_verbatim:
-                exchange.response_fields = b"".join(pieces[::3])
-            return REUSABLE
-    return _read_seldom(status, pieces, exchange, modern=modern)
+    return _read_final(status, _cut_own_fields(block), exchange, modern=modern)
 
 
 def _read_status_line(found: re.Match[bytes], exchange: Exchange) -> tuple[int, bool]:
@@ -97,19 +120,7 @@ def _read_status_line(found: re.Match[bytes], exchange: Exchange) -> tuple[int, 
     return status, found[1] == b"1"
 
 
-def _length_beside_keep_alive(pieces: list[bytes]) -> bytes:
-    """Return the length if beside it there is only ``Connection: keep-alive``."""
-    if len(pieces) != 7:
-        return b""
-    first, first_value, second, second_value = pieces[1], pieces[2], pieces[4], pieces[5]
-    if first in _LENGTH and second in _CONNECTION and second_value in _KEEP_ALIVE:
-        return first_value
-    if second in _LENGTH and first in _CONNECTION and first_value in _KEEP_ALIVE:
-        return second_value
-    return b""
-
-
-def _read_seldom(status: int, pieces: list[bytes], exchange: Exchange, *, modern: bool) -> Answer:
+def _read_final(status: int, pieces: list[bytes], exchange: Exchange, *, modern: bool) -> Answer:
     """Settle framing and persistence by RFC 9112 section 6.3."""
     exchange.accepts_verbatim = False
     lengths = _values(pieces, b"content-length")
@@ -189,12 +200,6 @@ _STATUS_LINES = {
 
 _BODILESS = frozenset((204, 304))
 
-_LENGTH = frozenset((b"Content-Length", b"content-length"))
-
-_CONNECTION = frozenset((b"Connection", b"connection"))
-
-_KEEP_ALIVE = frozenset((b"keep-alive", b"Keep-Alive"))
-
 _OPTIONS = frozenset((b"", b"close", b"keep-alive", b"upgrade"))
 
 _status_line = re.compile(rb"HTTP/1\.([01]) ([1-5][0-9][0-9])(?: ([^\r\n]*))?").fullmatch
@@ -204,3 +209,22 @@ _cut_own_fields = re.compile(
     rb"\r\n(?=[cCkKpPtTuU])(?i:(connection|content-length|keep-alive|proxy-connection|te|trailer"
     rb"|transfer-encoding|upgrade)):[ \t]*([^\r]*)"
 ).split
+
+# Lines of no concern: any whose name is not one of those that are cut. Most are told by their
+# first letter. Nothing here is tried twice: every repetition is possessive.
+_OWN = (
+    rb"(?i:connection|content-length|keep-alive|proxy-connection|te|trailer|transfer-encoding"
+    rb"|upgrade):"
+)
+_TOKEN_BYTES = rb"!#$%&'*+\-.^_`|~0-9A-Za-z"
+_LINES = (
+    rb"((?:\r\n(?:[!#$%&'*+\-.^_`|~0-9ABD-JL-OQRSV-Zabd-jl-oqrsv-z]|(?!" + _OWN + rb")[CcKkPpTtUu])"
+    rb"[" + _TOKEN_BYTES + rb"]*+:[\t\x20-\x7e\x80-\xff]*+)*+)"
+)
+_COUNT = rb"\r\n(?i:content-length):[ \t]*+(0|[1-9][0-9]{0,15}+)[ \t]*+"
+_KEEP = rb"\r\n(?i:connection):[ \t]*+(?i:keep-alive)[ \t]*+"
+_ordinary = re.compile(
+    rb"HTTP/1\.1 (?!204|304)([2-5][0-9][0-9]) ([\t\x20-\x7e\x80-\xff]*+)" + _LINES
+    + rb"(?:" + _COUNT + _LINES + rb"(?:" + _KEEP + _LINES + rb")?"
+    + rb"|" + _KEEP + _LINES + _COUNT + _LINES + rb")\r\n\r\n"
+).match  # fmt: skip

@@ -18,7 +18,14 @@ from fairway_dataplane.errors import ProxyError, Reason, Retry, Side
 from fairway_dataplane.exchange import CHUNKED, NO_BODY, UNTIL_CLOSE, Exchange
 from fairway_dataplane.framing import LAST_CHUNK, ChunkDecoder, chunk
 from fairway_dataplane.policy import Limits
-from fairway_dataplane.upstream.answer import INTERIM, LAST, SWITCHING, Answer, read_answer
+from fairway_dataplane.upstream.answer import (
+    INTERIM,
+    LAST,
+    SWITCHING,
+    Answer,
+    read_answer,
+    read_ordinary,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -27,8 +34,8 @@ if TYPE_CHECKING:
 
 _CONNECTING, _IDLE, _HEAD, _COUNTED, _CHUNKED, _UNTIL_CLOSE, _TUNNEL, _CLOSED = range(8)
 
-_JOINED_BYTES = 16 * 1024
-"""Up to this size a head and a body are joined: a copy is cheaper than a second buffer."""
+_INTERIM_LIMIT = 64
+"""Row 84: a backend that sends more interim responses to one request never means to answer."""
 
 
 class BackendTask(asyncio.Protocol):
@@ -271,25 +278,35 @@ class BackendTask(asyncio.Protocol):
     # The response.
 
     def _read_head(self, data: bytes) -> None:
+        exchange = self._exchange
+        assert exchange is not None
+        if not exchange.request_complete:
+            # Row 29: the client has to be told that this answer ends its connection.
+            exchange.accepts_verbatim = False
+        if not self._held and read_ordinary(data, exchange, self._limits):
+            self._last = not exchange.request_complete
+            self._take_answer(exchange, data)
+            return
         if self._held:
             data = self._held + data
         end = data.find(b"\r\n\r\n")
         limit = self._limits.header_block_bytes
         if end < 0 or end > limit:
             self._held = data
-            if len(data) > limit:
-                self._fail(Reason.UPSTREAM_PROTOCOL)  # row 87
+            if len(data) > limit or data.count(b"\n") != data.count(b"\r\n"):
+                # Row 87, or a line that LF alone ends: the end of that head would never come.
+                self._fail(Reason.UPSTREAM_PROTOCOL)
             return
         self._held = b""
-        exchange = self._exchange
-        assert exchange is not None
-        if not exchange.request_complete:
-            # Row 29: the client has to be told that this answer ends its connection.
-            exchange.accepts_verbatim = False
         answer = read_answer(data, end, exchange, self._limits)
-        if answer > LAST:
+        if answer <= LAST:
+            self._last = answer == LAST or not exchange.request_complete
+            self._take_answer(exchange, data)
+        else:
             self._read_seldom_head(answer, data, end + 4, exchange)
-            return
+
+    def _take_answer(self, exchange: Exchange, data: bytes) -> None:
+        """Pass the head on, and what of the body came with it; or try another backend."""
         if (
             exchange.retry_codes
             and exchange.status in exchange.retry_codes
@@ -302,12 +319,7 @@ class BackendTask(asyncio.Protocol):
             return
         if exchange.response_edit is not None:
             exchange.response_edit(exchange)
-        self._last = answer == LAST or not exchange.request_complete
         exchange.upstream_seconds = monotonic() - exchange.sent_at
-        self._begin_answer(exchange, data)
-
-    def _begin_answer(self, exchange: Exchange, data: bytes) -> None:
-        """Pass the head on, and what of the body came with it."""
         length = exchange.response_length
         head_bytes = exchange.head_bytes
         have = len(data) - head_bytes
@@ -342,7 +354,7 @@ class BackendTask(asyncio.Protocol):
         self, answer: Answer, data: bytes, head_bytes: int, exchange: Exchange
     ) -> None:
         rest = data[head_bytes:]
-        if answer == INTERIM:
+        if answer == INTERIM and self._interims < _INTERIM_LIMIT:
             self._interims += 1
             # 100 is never passed on: the client has had ours, or has not asked for one.
             if (
