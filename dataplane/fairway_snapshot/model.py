@@ -161,6 +161,18 @@ class Balance(StrEnum):
     CONSISTENT_HASH = "consistent-hash"
 
 
+class HashKey(Record, frozen=True, kw_only=True):
+    """
+    What a consistent hash reads of a request: a header, a cookie, or the client's address.
+
+    At most one is named; a request without it is known by its client's address.
+    """
+
+    header: str = ""
+    """Lower case."""
+    cookie: str = ""
+
+
 class Endpoint(Record, frozen=True, kw_only=True, array_like=True):
     """One address; a host name (ExternalName) is resolved by the data plane."""
 
@@ -176,6 +188,10 @@ class Backend(Record, frozen=True, kw_only=True):
     server_name: str | None = None
     """Name to ask for and to verify over HTTPS; None does not verify."""
     balance: Balance = Balance.ROUND_ROBIN
+    hash_key: HashKey = HashKey()
+    """Of :attr:`Balance.CONSISTENT_HASH`."""
+    sticky_cookie: str = ""
+    """Name of a cookie that keeps a client at its endpoint; empty for none."""
 
 
 class Certificate(Record, frozen=True, kw_only=True):

@@ -8,13 +8,13 @@ request, is chosen only if all others did too.
 """
 
 import random
-import zlib
 from collections.abc import Sequence
 from typing import Generic, Protocol, TypeVar, assert_never
 
 from fairway_dataplane.exchange import Exchange
+from fairway_dataplane.upstream.affinity import ConsistentHash, StickyCookie
 from fairway_dataplane.upstream.health import Endpoint
-from fairway_snapshot.model import Balance
+from fairway_snapshot.model import Backend, Balance
 
 T = TypeVar("T")
 
@@ -26,9 +26,16 @@ class Balancer(Protocol):
         """Return the endpoint of the next attempt, None without any."""
 
 
-def build_balancer(balance: Balance, endpoints: Sequence[Endpoint]) -> Balancer:
-    """Return a balancer over a set of endpoints; another set needs another balancer."""
-    match balance:
+def build_balancer(leaf: Backend, endpoints: Sequence[Endpoint]) -> Balancer:
+    """Return a balancer over the endpoints of a backend; another set needs another balancer."""
+    balancer = _chooser(leaf, endpoints)
+    if leaf.sticky_cookie:
+        balancer = StickyCookie(endpoints, leaf.sticky_cookie, balancer)
+    return balancer
+
+
+def _chooser(leaf: Backend, endpoints: Sequence[Endpoint]) -> Balancer:
+    match leaf.balance:
         case Balance.ROUND_ROBIN:
             return RoundRobin(endpoints)
         case Balance.LEAST_REQUESTS:
@@ -36,9 +43,9 @@ def build_balancer(balance: Balance, endpoints: Sequence[Endpoint]) -> Balancer:
         case Balance.RANDOM:
             return Random(endpoints)
         case Balance.CONSISTENT_HASH:
-            return ConsistentHash(endpoints)
+            return ConsistentHash(endpoints, leaf.hash_key)
         case _:
-            assert_never(balance)
+            assert_never(leaf.balance)
 
 
 class RoundRobin:
@@ -104,23 +111,6 @@ class LeastRequests:
             return first
         by_load = sorted(endpoints, key=lambda endpoint: endpoint.active)
         return _first_usable(by_load, exchange, now)
-
-
-class ConsistentHash:
-    """The same client to the same endpoint, by highest random weight of the two."""
-
-    __slots__ = ("_endpoints",)
-
-    def __init__(self, endpoints: Sequence[Endpoint]) -> None:
-        self._endpoints = tuple(endpoints)
-
-    def choose(self, exchange: Exchange, now: float) -> Endpoint | None:
-        """Return the endpoint of this client; the next best while that one fails."""
-        seed = zlib.crc32(exchange.client_address.encode())
-        ranked = sorted(
-            self._endpoints, key=lambda endpoint: zlib.crc32(endpoint.key, seed), reverse=True
-        )
-        return _first_usable(ranked, exchange, now)
 
 
 class Split(Generic[T]):

@@ -9,6 +9,7 @@ endpoint is chosen only if there is no other. The next success forgets it all.
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from fairway_dataplane.exchange import Exchange
     from fairway_dataplane.tally import BackendTally
     from fairway_dataplane.upstream.backend_task import BackendTask
 
@@ -45,6 +46,10 @@ class Endpoint:
         self.removed = False
         self.failures = 0
         self.retry_at = 0.0
+
+    def may_serve(self, exchange: "Exchange", now: float) -> bool:
+        """Tell whether it did not fail lately, nor for this request."""
+        return self.retry_at <= now and self not in exchange.tried
 
     def note_failure(self, now: float) -> None:
         """Remember a failed connection attempt."""

@@ -18,14 +18,16 @@ from fairway_dataplane.upstream.balancer import Balancer, build_balancer
 from fairway_dataplane.upstream.connector import Connector, Race
 from fairway_dataplane.upstream.health import Endpoint
 from fairway_snapshot.model import Backend as BackendLeaf
-from fairway_snapshot.model import BackendId, BackendProtocol, Balance
+from fairway_snapshot.model import BackendId, BackendProtocol
+
+_NOWHERE = BackendLeaf(endpoints=())
 
 
 class Backend:
     """One backend, alive: it outlives tables, and its endpoints are replaced in place."""
 
     __slots__ = (
-        "_balance", "_balancer", "_clock", "_connector", "_endpoints", "_limits", "id",
+        "_balancer", "_clock", "_connector", "_endpoints", "_limits", "id",
         "server_name", "tally", "tls",
     )  # fmt: skip
 
@@ -46,8 +48,7 @@ class Backend:
         self._clock = clock
         self._limits = limits
         self._endpoints: dict[tuple[str, int], Endpoint] = {}
-        self._balance = Balance.ROUND_ROBIN
-        self._balancer: Balancer = build_balancer(self._balance, ())
+        self._balancer: Balancer = build_balancer(_NOWHERE, ())
 
     def update(self, leaf: BackendLeaf) -> None:
         """
@@ -71,8 +72,7 @@ class Backend:
             )
         self._forget(found for key, found in before.items() if key not in after)
         self._endpoints = after
-        self._balance = leaf.balance
-        self._balancer = build_balancer(leaf.balance, tuple(after.values()))
+        self._balancer = build_balancer(leaf, tuple(after.values()))
 
     def choose(self, exchange: Exchange) -> Endpoint | None:
         """Return the endpoint of the next attempt, None without any."""
@@ -109,7 +109,7 @@ class Backend:
         """Close what is idle, and keep nothing from now on."""
         self._forget(self._endpoints.values())
         self._endpoints = {}
-        self._balancer = build_balancer(self._balance, ())
+        self._balancer = build_balancer(_NOWHERE, ())
 
     def measure(self) -> None:
         """Write the gauges into the tally."""

@@ -17,7 +17,7 @@ from fairway_operator.findings import Finding, Reason, Severity
 from fairway_operator.refs import Kind, ObjectRef
 from fairway_operator.resources.body import ANNOTATION_PREFIX
 from fairway_snapshot.filters import RequestHeaders, ResponseHeaders, StripPrefix
-from fairway_snapshot.model import BackendProtocol, Balance
+from fairway_snapshot.model import BackendProtocol, Balance, HashKey
 
 
 class RouteOptions(msgspec.Struct, frozen=True, kw_only=True):
@@ -43,7 +43,8 @@ class RouteOptions(msgspec.Struct, frozen=True, kw_only=True):
 class BackendOptions(msgspec.Struct, frozen=True, kw_only=True):
     """What the annotations of a Service say; None is not said."""
 
-    balance: Balance | None = None
+    balance: tuple[Balance, HashKey] = (Balance.ROUND_ROBIN, HashKey())
+    sticky_cookie: str = ""
     protocol: BackendProtocol | None = None
 
 
@@ -75,6 +76,7 @@ TABLE: Final[Mapping[str, _Row]] = {
     "max-body-size": _Row("max_body_bytes", limits.parse_size, _ROUTES),
     "allow-encoded-slash": _Row("allow_encoded_slash", paths.parse_encoded_slash, _ROUTES),
     "balance": _Row("balance", backends.parse_balance, _SERVICE),
+    "sticky-cookie": _Row("sticky_cookie", backends.parse_sticky_cookie, _SERVICE),
     "backend-protocol": _Row("protocol", backends.parse_protocol, _SERVICE),
 }
 """Name after ``fairway.dev/`` to what it sets, where it may stand, and its parser."""

@@ -129,8 +129,8 @@ def _backend(name: str, before: Backend | None, after: Backend | None) -> Differ
         parts.append(f"endpoints {len(before.endpoints)} -> {len(after.endpoints)}")
     parts += [
         f"{field} {getattr(before, field)} -> {getattr(after, field)}"
-        for field in ("protocol", "server_name", "balance")
-        if getattr(before, field) != getattr(after, field)
+        for field in Backend.__struct_fields__
+        if field != "endpoints" and getattr(before, field) != getattr(after, field)
     ]
     return msgspec.structs.replace(plain, detail=", ".join(parts))
 

@@ -19,7 +19,7 @@ from fairway_operator.refs import ObjectRef
 from fairway_operator.resources import EndpointSlice, Service
 from fairway_operator.resources.service import Port
 from fairway_operator.world import World
-from fairway_snapshot.model import Backend, BackendProtocol, Balance, Endpoint
+from fairway_snapshot.model import Backend, BackendProtocol, Endpoint
 
 _PROTOCOLS = {
     "http": BackendProtocol.HTTP,
@@ -42,22 +42,15 @@ def build_backend(world: World, use: BackendUse, settings: CompilerSettings) -> 
     protocol = _protocol(port, options)
     host = service.external_name
     if host is not None:
-        return Backend(
-            endpoints=(Endpoint(host=host, port=use.port),),
-            protocol=protocol,
-            server_name=host if protocol is BackendProtocol.HTTPS else None,
-            balance=options.balance or Balance.ROUND_ROBIN,
-        )
+        endpoint = Endpoint(host=host, port=use.port)
+        name = host if protocol is BackendProtocol.HTTPS else None
+        return _backend((endpoint,), protocol, name, options)
     endpoints = () if port is None else _endpoints(world.slices(service.ref), service, port)
     if not settings.allow_local_addresses:
         endpoints = tuple(
             each for each in endpoints if each.host.startswith(_PLAIN) or not is_local(each.host)
         )
-    return Backend(
-        endpoints=endpoints,
-        protocol=protocol,
-        balance=options.balance or Balance.ROUND_ROBIN,
-    )
+    return _backend(endpoints, protocol, None, options)
 
 
 def service_findings(world: World, ref: ObjectRef) -> tuple[Finding, ...]:
@@ -79,6 +72,23 @@ def service_findings(world: World, ref: ObjectRef) -> tuple[Finding, ...]:
         if port.app_protocol == "kubernetes.io/h2c"
     )
     return (*world.problems(ref), *findings, *spoken)
+
+
+def _backend(
+    endpoints: tuple[Endpoint, ...],
+    protocol: BackendProtocol,
+    server_name: str | None,
+    options: BackendOptions,
+) -> Backend:
+    balance, hash_key = options.balance
+    return Backend(
+        endpoints=endpoints,
+        protocol=protocol,
+        server_name=server_name,
+        balance=balance,
+        hash_key=hash_key,
+        sticky_cookie=options.sticky_cookie,
+    )
 
 
 def _protocol(port: Port | None, options: BackendOptions) -> BackendProtocol:

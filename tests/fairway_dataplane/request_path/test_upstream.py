@@ -11,7 +11,7 @@ from fairway_dataplane.clock import Clock
 from fairway_dataplane.exchange import Exchange
 from fairway_dataplane.upstream.balancer import Split, build_balancer
 from fairway_dataplane.upstream.health import Endpoint
-from fairway_snapshot.model import Balance, Retry, Timeouts
+from fairway_snapshot.model import Backend, Balance, HashKey, Retry, Timeouts
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -355,12 +355,18 @@ async def test_a_body_that_stalls_is_cut(make_stage: "StageMaker") -> None:
     assert stage.tally.terminations == {"upstream-timeout": 1}
 
 
-def serve(stage: "Stage", *, ports: tuple[int, ...] | None = None, **more: Any) -> None:
+def serve(
+    stage: "Stage",
+    *,
+    ports: tuple[int, ...] | None = None,
+    backend: dict[str, Any] | None = None,
+    **more: Any,
+) -> None:
+    """Serve a route; ``more`` is of the route, ``backend`` of its backend."""
     from tests.fairway_dataplane.request_path.conftest import BACKEND, route, to  # noqa: PLC0415
 
-    stage.serve(
-        route(**more), **{BACKEND: to(*((stage.upstream.port,) if ports is None else ports))}
-    )
+    at = (stage.upstream.port,) if ports is None else ports
+    stage.serve(route(**more), **{BACKEND: to(*at, **(backend or {}))})
 
 
 # Decisions without sockets.
@@ -383,10 +389,16 @@ def test_a_split_is_exact_over_its_sum_of_weights() -> None:
     assert "b" in chosen[:10]
 
 
-@pytest.mark.parametrize("balance", list(Balance))
-def test_every_balancer_avoids_what_failed_and_despairs_last(balance: Balance) -> None:
+WAYS = [
+    *(Backend(endpoints=(), balance=balance) for balance in Balance),
+    Backend(endpoints=(), sticky_cookie="at"),
+]
+
+
+@pytest.mark.parametrize("leaf", WAYS, ids=lambda leaf: leaf.sticky_cookie or str(leaf.balance))
+def test_every_balancer_avoids_what_failed_and_despairs_last(leaf: Backend) -> None:
     found = endpoints("192.0.2.1", "192.0.2.2", "192.0.2.3")
-    balancer = build_balancer(balance, found)
+    balancer = build_balancer(leaf, found)
     found[0].note_failure(10.0)
     found[1].note_failure(10.0)
     assert {balancer.choose(exchange(), 10.1) for _ in range(20)} == {found[2]}
@@ -396,7 +408,7 @@ def test_every_balancer_avoids_what_failed_and_despairs_last(balance: Balance) -
     assert balancer.choose(tried, 10.1) in found[:2]
     tried.tried = tuple(found)
     assert balancer.choose(tried, 10.1) in found
-    assert build_balancer(balance, ()).choose(exchange(), 10.0) is None
+    assert build_balancer(leaf, ()).choose(exchange(), 10.0) is None
 
 
 def test_a_failure_is_remembered_for_longer_each_time() -> None:
@@ -411,17 +423,89 @@ def test_a_failure_is_remembered_for_longer_each_time() -> None:
     assert endpoint.retry_at == 0.0
 
 
-def test_round_robin_takes_turns_and_the_hash_stays() -> None:
+def test_round_robin_takes_turns() -> None:
     found = endpoints("192.0.2.1", "192.0.2.2", "192.0.2.3")
-    turns = build_balancer(Balance.ROUND_ROBIN, found)
+    turns = build_balancer(Backend(endpoints=()), found)
     assert {turns.choose(exchange(), 0.0) for _ in range(3)} == set(found)
-    hashed = build_balancer(Balance.CONSISTENT_HASH, found)
-    first = hashed.choose(exchange(), 0.0)
-    assert first is not None
-    others = [endpoint for endpoint in found if endpoint is not first]
-    assert (
-        build_balancer(Balance.CONSISTENT_HASH, [first, others[0]]).choose(exchange(), 0.0) is first
-    )
+
+
+def test_least_requests_prefers_the_less_busy_of_two() -> None:
+    busy, free = found = endpoints("192.0.2.1", "192.0.2.2")
+    busy.active = 10
+    balancer = build_balancer(Backend(endpoints=(), balance=Balance.LEAST_REQUESTS), found)
+    chosen = [balancer.choose(exchange(), 0.0) for _ in range(400)]
+    # The busy one is taken only when both choices fall on it: one time in four.
+    assert 220 < chosen.count(free) < 380
+
+
+HASHED = Backend(endpoints=(), balance=Balance.CONSISTENT_HASH)
+
+
+@pytest.mark.parametrize(
+    ("key", "fields"),
+    [
+        pytest.param(HashKey(), b"", id="client address"),
+        pytest.param(HashKey(header="x-user"), b"\r\nX-User: %d", id="header"),
+        pytest.param(HashKey(cookie="s"), b"\r\ncookie: t=1; s=%d; u=2", id="cookie"),
+    ],
+)
+def test_a_hash_moves_few_keys_when_an_endpoint_leaves(key: HashKey, fields: bytes) -> None:
+    found = endpoints(*(f"192.0.2.{number}" for number in range(1, 11)))
+    leaf = Backend(endpoints=(), balance=Balance.CONSISTENT_HASH, hash_key=key)
+
+    def choices(chosen_of: list[Endpoint]) -> list[Endpoint | None]:
+        balancer = build_balancer(leaf, chosen_of)
+        asked = []
+        for number in range(1000):
+            one = exchange()
+            one.client_address = "192.0.2.1" if fields else f"10.0.{number // 250}.{number % 250}"
+            one.fields = fields % number if fields else b""
+            asked.append(balancer.choose(one, 0.0))
+        return asked
+
+    before, after = choices(found), choices(found[1:])
+    assert all(50 < before.count(endpoint) < 180 for endpoint in found)
+    moved = [old for old, new in zip(before, after, strict=True) if old is not new]
+    assert set(moved) == {found[0]}
+
+
+def test_no_key_can_drown_an_endpoint() -> None:
+    found = endpoints("192.0.2.1", "192.0.2.2", "192.0.2.3", "192.0.2.4")
+    balancer = build_balancer(HASHED, found)
+    for number in range(1, 101):
+        chosen = balancer.choose(exchange(), 0.0)
+        assert chosen is not None
+        chosen.active += 1
+        assert chosen.active <= 1 + 1.25 * number / 4
+
+
+async def test_a_client_with_a_sticky_cookie_stays_at_its_endpoint(
+    make_stage: "StageMaker",
+) -> None:
+    from tests.fairway_dataplane.request_path.conftest import Upstream  # noqa: PLC0415
+
+    stage = await make_stage()
+    other = Upstream()
+    await other.start()
+    ports = (stage.upstream.port, other.port)
+    serve(stage, ports=ports, backend={"sticky_cookie": "at"})
+    first = await stage.ask(GET)
+    cookie = first.field(b"set-cookie")
+    assert cookie is not None
+    assert cookie.endswith(b"; Path=/; HttpOnly; SameSite=Lax")
+    ours = GET.replace(b"\r\n\r\n", b"\r\nCookie: a=b; " + cookie.partition(b";")[0] + b"\r\n\r\n")
+    served = other if other.requests else stage.upstream
+    for number in range(2, 8):
+        response = await stage.ask(ours)
+        assert response.field(b"set-cookie") is None
+        assert len(served.requests) == number
+
+    # Its endpoint leaves: another serves, and says so.
+    left = ports[0] if served is other else ports[1]
+    serve(stage, ports=(left,), backend={"sticky_cookie": "at"})
+    moved = await stage.ask(ours)
+    assert moved.field(b"set-cookie") not in {None, cookie}
+    await other.stop()
 
 
 class Thing:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from fairway_operator.refs import Kind
+from fairway_snapshot.model import HashKey
 
 if TYPE_CHECKING:
     from tests.fairway_operator.compiler.conftest import Compile, Objects
@@ -313,3 +314,41 @@ def test_annotations_of_a_service_are_for_all_who_refer_to_it(
     (backend,) = seen.snapshot.backends.values()
     assert (backend.balance, backend.protocol) == ("least-requests", "https")
     assert seen.reasons("a", Kind.SERVICE) == ["UnknownAnnotation"]
+
+
+@pytest.mark.parametrize(
+    ("given", "balance", "hash_key"),
+    [
+        pytest.param("random", "random", HashKey(), id="a word"),
+        pytest.param("consistent-hash", "consistent-hash", HashKey(), id="client address"),
+        pytest.param(
+            "consistent-hash header=X-User",
+            "consistent-hash",
+            HashKey(header="x-user"),
+            id="header",
+        ),
+        pytest.param(
+            "consistent-hash cookie=Session",
+            "consistent-hash",
+            HashKey(cookie="Session"),
+            id="cookie",
+        ),
+        pytest.param("random header=X-User", "round-robin", HashKey(), id="a key without a hash"),
+        pytest.param("consistent-hash query=a", "round-robin", HashKey(), id="a key of no kind"),
+        pytest.param("consistent-hash header=", "round-robin", HashKey(), id="a key without name"),
+        pytest.param("consistent-hash header=a b", "round-robin", HashKey(), id="no token"),
+    ],
+)
+def test_a_balance_is_read_whole_or_not_at_all(
+    compiled: Compile, objects: Objects, *, given: str, balance: str, hash_key: HashKey
+) -> None:
+    annotations = {"fairway.dev/balance": given, "fairway.dev/sticky-cookie": "at"}
+    seen = compiled(
+        objects.ingress("i", "x.com ^/ a:80"), objects.service("a", annotations=annotations)
+    )
+
+    (backend,) = seen.snapshot.backends.values()
+    assert (backend.balance, backend.hash_key) == (balance, hash_key)
+    assert backend.sticky_cookie == "at"
+    served = balance == given.partition(" ")[0]
+    assert seen.reasons("a", Kind.SERVICE) == ([] if served else ["InvalidAnnotation"])
