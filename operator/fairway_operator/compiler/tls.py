@@ -56,13 +56,20 @@ class TlsSections:
         served, given = tuple(hosts), tuple(sections)
         listed = {pattern for section in given for pattern in section.hosts}
         all_of_them = any(not section.hosts for section in given)
-        self._secure.update(host for host in served if all_of_them or covered(host, listed))
+        unlisted = [host for host in served if not (all_of_them or covered(host, listed))]
+        self._secure.update(set(served).difference(unlisted))
         for section in given:
             if section.secret is not None:
-                self._claim(section, section.secret, served)
+                self._claim(section, section.secret, served, unlisted)
         return TlsOutcome(self._claims, frozenset(self._secure), tuple(self._findings))
 
-    def _claim(self, section: TlsSection, secret: str, served: tuple[HostPattern, ...]) -> None:
+    def _claim(
+        self,
+        section: TlsSection,
+        secret: str,
+        served: tuple[HostPattern, ...],
+        unlisted: list[HostPattern],
+    ) -> None:
         ref = ObjectRef(Kind.SECRET, self._owner.namespace, secret)
         checked = self._lookup.certificate(ref)
         if checked is None:
@@ -94,7 +101,7 @@ class TlsSections:
         by_name: list[HostPattern] = []
         if self._is_new(ref, named=True):
             # A host that no section lists is still served if the certificate is for it.
-            by_name = [host for host in served if host and covered(host, names)]
+            by_name = [host for host in unlisted if host and covered(host, names)]
         self._secure.update(by_name)
         for host in (*wanted, *by_name):
             claim = NameClaim(
@@ -102,6 +109,7 @@ class TlsSections:
                 self._owner, section.field,
             )  # fmt: skip
             self._claims.setdefault(host, claim)
+        self._warn_second(section, ref)
         missing = next((host for host in wanted if host and not covered(host, names)), None)
         if missing is not None and names:
             self._warn_uncovered(section, secret, missing, checked.names)
@@ -110,6 +118,19 @@ class TlsSections:
         before = len(self._seen)
         self._seen.add((secret, named))
         return len(self._seen) > before
+
+    def _warn_second(self, section: TlsSection, secret: ObjectRef) -> None:
+        """Tell of a host that an earlier section gives another certificate."""
+        lost = next((host for host in section.hosts if self._claims[host].secret != secret), None)
+        if lost is not None:
+            self._note(
+                section,
+                Reason.CONFLICT,
+                f"{lost or 'every host'} has the certificate of Secret"
+                f" {self._claims[lost].secret.name!r} from an earlier section; that one is served",
+                "list each host once; a second certificate for other clients is not supported",
+                severity=Severity.WARNING,
+            )
 
     def _warn_uncovered(
         self, section: TlsSection, secret: str, missing: HostPattern, names: tuple[str, ...]

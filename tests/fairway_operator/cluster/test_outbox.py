@@ -283,7 +283,7 @@ class RecordingWriter:
         return Answer(Outcome.WRITTEN)
 
 
-async def test_all_objects_together_have_a_rate(eventually: Eventually) -> None:
+async def test_l5_all_objects_together_have_a_rate(eventually: Eventually) -> None:
     writer = RecordingWriter()
     outbox = Outbox(writer, bucket=Bucket(50.0, 5), leading=lambda: True)
     outbox.fill([status(f"web-{number}", "1.2.3.4") for number in range(20)], None)

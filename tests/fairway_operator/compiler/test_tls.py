@@ -49,6 +49,21 @@ def test_t2_a_host_that_is_not_listed_is_served_if_a_certificate_is_for_it(
     assert seen.ask("z.com/") == "shop/a:80"
 
 
+def test_t2_a_listed_host_gets_its_own_secret_whatever_an_earlier_one_is_for(
+    compiled: Compile, objects: Objects
+) -> None:
+    sections = [tls("both", "y.com"), tls("own", "x.com")]
+    seen = compiled(
+        objects.ingress("i", "x.com ^/ a:80", "y.com ^/ a:80", tls=sections),
+        objects.web("a"),
+        objects.secret("both", "x.com", "y.com"),
+        objects.secret("own", "x.com"),
+    )
+
+    assert seen.certificate("y.com") == "shop/both"
+    assert seen.certificate("x.com") == "shop/own"
+
+
 @pytest.mark.parametrize("hosts", [(), ("x.com",)])
 def test_t3_tls_without_a_secret_redirects_with_the_default_certificate(
     compiled: Compile, objects: Objects, hosts: tuple[str, ...]
@@ -284,6 +299,20 @@ def test_t11_a_solver_without_tls_stays_reachable_over_plain_http(
 
     assert seen.ask(f"x.com{token}") == "shop/solver:80"
     assert seen.ask("x.com/") == "308"
+
+
+def test_t12_of_two_secrets_for_one_host_in_one_object_the_first_is_served(
+    compiled: Compile, objects: Objects
+) -> None:
+    seen = compiled(
+        objects.ingress("i", "x.com ^/ a:80", tls=[tls("ecdsa", "x.com"), tls("rsa", "x.com")]),
+        objects.web("a"),
+        objects.secret("ecdsa", "x.com"),
+        objects.secret("rsa", "x.com"),
+    )
+
+    assert seen.certificate("x.com") == "shop/ecdsa"
+    assert seen.reasons("i") == ["Conflict"]
 
 
 def test_t13_hosts_that_share_a_secret_share_a_certificate(
