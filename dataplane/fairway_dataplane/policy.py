@@ -199,8 +199,8 @@ class RequestReader:
         except httptools.HttpParserUpgrade:
             self._renew()
         except httptools.HttpParserError:
-            self._renew()
-            return _read(exchange, head[:line_end], block) or _explain(block)
+            if not self._takes_afresh(head):
+                return _read(exchange, head[:line_end], block) or _explain(block)
         if not self._complete:
             # It waits for more, as for the rest of a preface of HTTP/2 (row 48).
             self._renew()
@@ -210,6 +210,22 @@ class RequestReader:
             # httptools waits for a body, or for nothing more.
             self._renew()
         return reason
+
+    def _takes_afresh(self, head: bytes) -> bool:
+        """
+        Feed a new parser, for what the last one saw may have ended it.
+
+        httptools also ends a connection at fields that are not for us, such as Proxy-Connection.
+        """
+        self._renew()
+        try:
+            self._feed(head)
+        except httptools.HttpParserUpgrade:
+            self._renew()
+        except httptools.HttpParserError:
+            self._renew()
+            return False
+        return True
 
     def _renew(self) -> None:
         self._feed = httptools.HttpRequestParser(self).feed_data

@@ -69,7 +69,10 @@ class HttpConnection(AnswerSide):
             if state == HEAD:
                 if self._pending:
                     self._gather(data)
-                elif data.find(b"\r\n\r\n") + 4 == len(data) <= self._head_bytes and data[0] != 13:
+                elif (
+                    3 < data.find(b"\r\n\r\n") + 4 == len(data) <= self._head_bytes
+                    and data[0] != 13
+                ):
                     # One whole head and nothing else: by far the most frequent read.
                     self._begin(data, len(data))
                 else:
@@ -204,14 +207,18 @@ class HttpConnection(AnswerSide):
         self._serving = True
         served = 0
         while data and self._state == HEAD:
+            start = 0
             if data[0] == 13:
-                # Row 33: empty lines before a request line, but not many.
-                data = data[2:] if data.startswith(b"\r\n") else data
-                data = data[2:] if data.startswith(b"\r\n") else data
-                if not data:
-                    break
-            end = data.find(b"\r\n\r\n") + 4
-            if end < 4 or end > self._limits.header_block_bytes:
+                # Row 33: empty lines before a request line, but not many. They are kept with
+                # a head that is not whole, so that segments make no difference.
+                while start < 4 and data.startswith(b"\r\n", start):
+                    start += 2
+                if data.startswith(b"\r\n", start):
+                    self._serving = False
+                    self._refuse(Reason.BAD_REQUEST)
+                    return
+            end = data.find(b"\r\n\r\n", start) + 4
+            if end < 4 or end - start > self._limits.header_block_bytes:
                 self._serving = False
                 self._hold(data)
                 return
@@ -221,7 +228,7 @@ class HttpConnection(AnswerSide):
                 self._queue()
                 return
             served += 1
-            data = self._begin(data, end)
+            data = self._begin(data[start:], end - start)
         self._serving = False
         if data and self._state not in (CLOSED, LINGER):
             self._keep(data)

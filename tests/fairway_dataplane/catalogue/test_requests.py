@@ -144,6 +144,8 @@ FRAMING = {
     ),
     "32 bytes after Connection: close": passed(get(b"Connection: close") + NEXT, after=CLOSE),
     "33 one CRLF before the request": passed(b"\r\n" + get()),
+    "33 two CRLF before the request": passed(b"\r\n\r\n" + get()),
+    "33 three CRLF before the request": refused(b"\r\n" * 3 + get(), 400),
     "34 100 LFs before the request": refused(b"\n" * 100 + get(), 400),
 }
 
@@ -247,6 +249,9 @@ FORWARDING = {
     "68 ours survive a nomination": passed(
         get(b"Connection: X-Forwarded-For, X-Forwarded-Proto"),
         present={b"x-forwarded-for": b"127.0.0.1", b"x-forwarded-proto": b"http"},
+    ),
+    "68 Proxy-Connection is nobody's": passed(
+        get(b"Proxy-Connection: close"), absent=(b"proxy-connection",)
     ),
     "69 claims of an untrusted client": passed(
         get(
@@ -370,6 +375,18 @@ async def test_row_54_a_head_in_bytes_has_the_same_verdict(wire: "Wire") -> None
     data = get(b"X: " + b"a" * 8000)
     for at in range(0, len(data), 7):
         client.writer.write(data[at : at + 7])
+    answer = await client.receive()
+    assert answer is not None
+    assert answer.status == 200
+
+
+@pytest.mark.parametrize("first", range(1, 8))
+async def test_row_54_a_head_may_come_in_two_segments_of_any_size(wire: "Wire", first: int) -> None:
+    client = await wire.connect()
+    await client.send(get()[:first])
+    # The answer to another client shows that the proxy has read the first segment.
+    await wire.ask(get())
+    await client.send(get()[first:])
     answer = await client.receive()
     assert answer is not None
     assert answer.status == 200
