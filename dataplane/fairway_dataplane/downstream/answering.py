@@ -10,6 +10,7 @@ import asyncio
 from typing import TYPE_CHECKING, cast
 
 from fairway_dataplane.clock import NEVER
+from fairway_dataplane.downstream.repeated import RepeatedLines
 from fairway_dataplane.downstream.responses import (
     CONTINUE,
     error_response,
@@ -44,7 +45,7 @@ class AnswerSide(asyncio.Protocol):
         "_address", "_authority", "_body_wanted", "_born", "_chunked", "_clock", "_decoder",
         "_ends_at", "_exchange", "_forward", "_forwarded", "_head_bytes", "_last_at",
         "_last_request", "_left", "_limits", "_listener", "_pending", "_proxy", "_rate_bytes",
-        "_rate_since", "_read", "_read_at", "_reading_paused", "_requests", "_secure",
+        "_rate_since", "_read", "_read_at", "_reading_paused", "_repeated", "_requests", "_secure",
         "_server_name", "_serving", "_started", "_state", "_tally", "_transport", "_trusted",
         "_tunnel", "_unsent", "_write", "_write_paused", "deadline", "slot",
     )  # fmt: skip
@@ -54,6 +55,7 @@ class AnswerSide(asyncio.Protocol):
         self._proxy = listener.proxy
         self._forward = listener.proxy.forward
         self._read = listener.reader.read
+        self._repeated = RepeatedLines(listener.limits)
         self._clock = listener.clock
         self._limits = listener.limits
         self._tally = listener.tally

@@ -275,10 +275,13 @@ class HttpConnection(AnswerSide):
         exchange.secure = self._secure
         exchange.server_name = self._server_name
         exchange.request_id = self._listener.next_id()
-        reason = self._read(data if whole else data[:end], exchange)
-        if reason is not None:
-            self._refuse(reason)
-            return b""
+        head = data if whole else data[:end]
+        if not self._repeated.read(head, exchange):
+            reason = self._read(head, exchange)
+            if reason is not None:
+                self._refuse(reason)
+                return b""
+            self._repeated.learn(head, exchange)
         if (
             self._requests >= self._last_request
             or self._clock.now >= self._last_at

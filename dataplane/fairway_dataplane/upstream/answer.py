@@ -57,9 +57,8 @@ def read_ordinary(data: bytes, exchange: Exchange, limits: Limits) -> bool:
     length = found[4]
     if length is None:
         length = found[8]
-        exchange.accepts_verbatim = False
-    elif found[6] is not None:
-        exchange.accepts_verbatim = False
+    # Connection: keep-alive may stay in a head that is passed on as it came: the client's
+    # connection goes on too, so it is what we would write.
     exchange.response_length = int(length)
     if not exchange.accepts_verbatim:
         exchange.status_line = data[: found.end(2)]

@@ -26,6 +26,7 @@ from fairway_dataplane.upstream.answer import (
     read_answer,
     read_ordinary,
 )
+from fairway_dataplane.upstream.repeated import RepeatedHead
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -43,8 +44,8 @@ class BackendTask(asyncio.Protocol):
 
     __slots__ = (
         "_answer_seconds", "_clock", "_decoder", "_endpoint", "_exchange", "_held", "_idle_seconds",
-        "_interims", "_last", "_left", "_limits", "_made", "_paused", "_state", "_transport",
-        "_write", "deadline", "reused", "slot",
+        "_interims", "_last", "_left", "_limits", "_made", "_paused", "_repeated", "_state",
+        "_transport", "_write", "deadline", "reused", "slot",
     )  # fmt: skip
 
     reused: bool
@@ -65,6 +66,7 @@ class BackendTask(asyncio.Protocol):
         self._last = False
         self._paused = False
         self._interims = 0
+        self._repeated = RepeatedHead()
         self._answer_seconds = NEVER
         self._idle_seconds = NEVER
         self.deadline = NEVER
@@ -283,7 +285,7 @@ class BackendTask(asyncio.Protocol):
         if not exchange.request_complete:
             # Row 29: the client has to be told that this answer ends its connection.
             exchange.accepts_verbatim = False
-        if not self._held and read_ordinary(data, exchange, self._limits):
+        if not self._held and self._read_known(data, exchange):
             self._last = not exchange.request_complete
             self._take_answer(exchange, data)
             return
@@ -304,6 +306,17 @@ class BackendTask(asyncio.Protocol):
             self._take_answer(exchange, data)
         else:
             self._read_seldom_head(answer, data, end + 4, exchange)
+
+    def _read_known(self, data: bytes, exchange: Exchange) -> bool:
+        """Read a head that came before, or one that is as most are; False for any other."""
+        if self._repeated.read(data, exchange):
+            return True
+        verbatim = exchange.accepts_verbatim
+        if not read_ordinary(data, exchange, self._limits):
+            return False
+        if verbatim:
+            self._repeated.learn(data, exchange)
+        return True
 
     def _take_answer(self, exchange: Exchange, data: bytes) -> None:
         """Pass the head on, and what of the body came with it; or try another backend."""
