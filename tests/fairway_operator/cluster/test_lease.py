@@ -4,7 +4,10 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
+
+import pytest
 
 from fairway_operator.config import OperatorConfig
 from fairway_operator.kube.client import KubeClient
@@ -87,6 +90,40 @@ async def test_who_sees_another_holder_stops_at_once(
 
         assert not lease.leading
         assert lease.epoch == 9
+
+
+@pytest.mark.parametrize("hours", [-1, 1])
+async def test_a_clock_that_is_wrong_by_an_hour_takes_no_lease_from_anybody(
+    api: "ApiServer",
+    client: KubeClient,
+    config: OperatorConfig,
+    eventually: Eventually,
+    hours: int,
+) -> None:
+    """A holder that renews is alive, whatever time it writes; it is not when it stops."""
+
+    def renew(number: int) -> None:
+        wrong = datetime.now(UTC) + timedelta(hours=hours, seconds=number)
+        spec = {
+            "holderIdentity": "pod-b",
+            "leaseDurationSeconds": config.lease_seconds,
+            "renewTime": wrong.strftime("%Y-%m-%dT%H:%M:%S.%fZ"),
+            "leaseTransitions": 3,
+        }
+        version = str(70_000_000 + number)
+        metadata = {"name": "fairway-operator", "resourceVersion": version}
+        api.objects[LEASE] = {"metadata": metadata, "spec": spec}
+
+    renew(0)
+    async with running(Lease(client, config)) as lease:
+        await eventually(lambda: lease.holder == "pod-b")
+        for number in range(1, 7):
+            await asyncio.sleep(1.0)
+            renew(number)
+            assert not lease.leading
+        await eventually(lambda: lease.leading, seconds=10.0)
+
+    assert lease.epoch == 4
 
 
 async def test_a_lease_that_the_chart_made_empty_is_taken(
