@@ -38,7 +38,7 @@ class RepeatedHead:
         The connection can serve another request after such an answer. False to have it read.
         """
         head = self._head
-        if not data.startswith(head) or exchange.method == b"HEAD":
+        if not data.startswith(head) or head is _NOTHING or exchange.method == b"HEAD":
             return False
         if not self._verbatim:
             exchange.accepts_verbatim = False
@@ -71,4 +71,4 @@ class RepeatedHead:
 
 
 _NOTHING = b"\0"
-"""Begins no head that is read: it starts with the version."""
+"""No head that was read, but what a broken backend may well begin with."""

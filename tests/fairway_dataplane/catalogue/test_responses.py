@@ -45,6 +45,7 @@ ROWS = {
     ),
     "78 garbage": broken(b"SSH-2.0-OpenSSH\r\n\r\n"),
     "78 no status line": broken(b"\r\n\r\n"),
+    "78 NUL": broken(b"\0\r\n" + CL2 + b"\r\nok"),
     "78 HTTP/2.0": broken(b"HTTP/2.0 200 OK\r\n" + CL2 + b"\r\nok"),
     "78 status 000": broken(b"HTTP/1.1 000 OK\r\n" + CL2 + b"\r\nok"),
     "78 status 99": broken(b"HTTP/1.1 99 OK\r\n" + CL2 + b"\r\nok"),
