@@ -297,7 +297,7 @@ class Outbox:
                 return
             self._drop(key)
             self.counters.superseded += 1
-        hold = _hold_seconds(effect)
+        hold = self._hold_seconds(effect)
         # A newer plan takes the place of the older one, also in the queue.
         due_at = self._clock() + hold if known is None else known.due_at
         entry = _Entry(key, effect, due_at, failures=0 if known is None else known.failures)
@@ -305,6 +305,16 @@ class Outbox:
         self._by_ref.setdefault(key.ref, set()).add(key)
         self._schedule(entry, due_at)
         self._news.set()
+
+    def _hold_seconds(self, effect: Effect) -> float:
+        match effect:
+            case EmitEvent(supersedes=True):
+                # Behind what is queued already, and so behind the status of a thousand objects.
+                return max(RECEIPT_HOLD_SECONDS, len(self) / self._bucket.rate)
+            case EmitEvent():
+                return 0.0
+            case PatchStatus():
+                return HOLD_SECONDS
 
     def _drop(self, key: EffectKey) -> None:
         self._entries.pop(key).dropped = True
@@ -329,16 +339,6 @@ class Outbox:
         self._attempts[key] = attempts
         if len(self._attempts) > REMEMBERED_EFFECTS:
             del self._attempts[next(iter(self._attempts))]
-
-
-def _hold_seconds(effect: Effect) -> float:
-    match effect:
-        case EmitEvent(supersedes=True):
-            return RECEIPT_HOLD_SECONDS
-        case EmitEvent():
-            return 0.0
-        case PatchStatus():
-            return HOLD_SECONDS
 
 
 def effect_key(effect: Effect) -> EffectKey:

@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
+import msgspec
 import pytest
 
 from fairway_operator import outbox as outboxes
@@ -306,3 +307,38 @@ def test_a_bucket_holds_its_burst_and_no_more() -> None:
     assert bucket.wait_seconds(100.1) == 0.0
     assert [bucket.wait_seconds(500.0) for _ in range(3)] == [0.0, 0.0, 0.0]
     assert bucket.wait_seconds(500.0) > 0
+
+
+async def test_l5_events_of_receipts_make_way_for_the_status_of_others(
+    eventually: Eventually, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(outboxes, "OBJECT_SECONDS", 0.0)
+    writer = RecordingWriter()
+    now = [0.0]
+    # All can be written at once in the end, and so are in the order in which they are due.
+    bucket = Bucket(2.0, 100)
+    outbox = Outbox(writer, bucket=bucket, leading=lambda: True, clock=lambda: now[0])
+    for number in range(20):
+        now[0] += 0.5
+        ref = ObjectRef(Kind.INGRESS, "shop", f"web-{number}")
+        receipt = EmitEvent(
+            ref=ref,
+            uid="u",
+            type="Normal",
+            reason="Programmed",
+            message="first",
+            supersedes=True,
+        )
+        outbox.fill([status(ref.name, "1.2.3.4"), receipt], {ref})
+        newer = msgspec.structs.replace(receipt, message="newer")
+        outbox.fill([status(ref.name, "1.2.3.4"), newer], {ref})
+    now[0] += 1000.0
+    task = asyncio.create_task(outbox.work())
+
+    await eventually(lambda: len(writer.effects) == 40)
+
+    assert sum(isinstance(effect, PatchStatus) for effect in writer.effects[:20]) >= 14
+    messages = {each.message for each in writer.effects if isinstance(each, EmitEvent)}
+    assert messages == {"newer"}
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
