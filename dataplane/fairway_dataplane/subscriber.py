@@ -28,6 +28,7 @@ from cryptography.hazmat.primitives import serialization
 
 from fairway_dataplane.config import DataplaneConfig
 from fairway_snapshot.protocol import (
+    METHOD,
     CommitRefused,
     Message,
     Offer,
@@ -36,9 +37,6 @@ from fairway_snapshot.protocol import (
     decode,
     encode,
 )
-
-METHOD = "/fairway.stream.v1.Snapshots/Subscribe"
-"""Full name of the call; the operator's publisher serves the same."""
 
 CONNECT_LIMIT_SECONDS = 5.0
 SHORTEST_BACKOFF_SECONDS = 0.2

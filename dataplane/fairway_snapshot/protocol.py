@@ -39,6 +39,10 @@ class ProtocolError(Exception):
     """The peer broke the rules of the stream, which should be closed and opened again."""
 
 
+METHOD: Final = "/fairway.stream.v1.Snapshots/Subscribe"
+"""The one gRPC call of the stream, bidirectional; its messages are :func:`encode`d ones."""
+
+
 class Position(NamedTuple):
     """Where a snapshot stands in the order of all that were published."""
 

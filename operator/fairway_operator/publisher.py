@@ -32,6 +32,7 @@ from fairway_operator.authority import Credentials, Role
 from fairway_operator.relay import Ledger, Receipt
 from fairway_snapshot.digest import Digest, short
 from fairway_snapshot.protocol import (
+    METHOD,
     Ack,
     Hello,
     Message,
@@ -47,8 +48,6 @@ from fairway_snapshot.tree import Snapshot
 
 log = structlog.get_logger(__name__)
 
-METHOD = "/fairway.stream.v1.Snapshots/Subscribe"
-"""Full name of the call."""
 
 HELLO_SECONDS = 10.0
 """A call that has not said hello by then is ended."""
