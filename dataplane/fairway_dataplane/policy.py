@@ -265,13 +265,14 @@ def _read(exchange: Exchange, line: bytes, block: Block) -> Reason | None:
         exchange.fields = pieces[0] + pieces[3]
     elif (
         count == 7
+        and exchange.keep_alive
         and pieces[1] in _HOST
         and pieces[4] in _CONNECTION
-        and pieces[5] in _KEEP_ALIVE
-        and exchange.keep_alive
+        and pieces[5] in _PERSISTENCE
     ):
-        # As browsers write it.
+        # As browsers write it, and programs that ask once.
         host = pieces[2]
+        exchange.keep_alive = _PERSISTENCE[pieces[5]]
         exchange.fields = pieces[0] + pieces[3] + pieces[6]
     else:
         own = _OwnFields(pieces)
@@ -504,7 +505,7 @@ _cut_own_fields = re.compile(
 ).split
 _HOST = frozenset((b"Host", b"host"))
 _CONNECTION = frozenset((b"Connection", b"connection"))
-_KEEP_ALIVE = frozenset((b" keep-alive", b" Keep-Alive"))
+_PERSISTENCE = {b" keep-alive": True, b" Keep-Alive": True, b" close": False}
 _NEVER_NOMINATED = frozenset((b"host", b"content-length", b"transfer-encoding"))
 _NOT_DROPPED = frozenset((b"close", b"keep-alive", b"upgrade"))
 

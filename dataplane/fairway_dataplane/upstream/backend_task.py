@@ -311,11 +311,9 @@ class BackendTask(asyncio.Protocol):
         """Read a head that came before, or one that is as most are; False for any other."""
         if self._repeated.read(data, exchange):
             return True
-        verbatim = exchange.accepts_verbatim
         if not read_ordinary(data, exchange, self._limits):
             return False
-        if verbatim:
-            self._repeated.learn(data, exchange)
+        self._repeated.learn(data, exchange)
         return True
 
     def _take_answer(self, exchange: Exchange, data: bytes) -> None:
