@@ -184,6 +184,7 @@ def _of_backends(tally: Tally) -> Iterator[Metric]:
         ("connects", "Connections opened to backends."),
         ("reuses", "Requests sent on a kept connection."),
         ("retries", "Further attempts after the first."),
+        ("ejections", "Endpoints left out because requests to them failed in a row."),
     ):
         yield _counter(
             f"fairway_upstream_{word}",

@@ -137,6 +137,18 @@ class Limits:
     retry_budget_percent: int = 20
     """Retries by requests, over the last ten seconds; the rest fails at once."""
 
+    eject_failures: int = 5
+    """
+    Requests to an endpoint that fail in a row (reset, timeout, 502, 503, 504); then it is left
+    out for a time. 0 never.
+    """
+
+    eject_seconds: float = 10.0
+    """For so long an endpoint is left out; doubled each time, up to 300 s."""
+
+    eject_percent: int = 50
+    """Most endpoints of a backend that may be left out at once."""
+
     allow_loopback_names: bool = False
     """Endpoints given by name may resolve to loopback or link-local addresses."""
 

@@ -45,6 +45,9 @@ _BUDGET_FREE = 10
 
 _HERE = DirectResponse(204)
 
+_NOT_IMPLEMENTED = 501
+"""Statuses above it, and nothing less, may tell of an endpoint that cannot serve."""
+
 
 class Proxy:
     """Forward exchanges; one per worker."""
@@ -121,7 +124,7 @@ class Proxy:
         if task is not None:
             self.connected(exchange, task)
         elif exchange.upstream is None:
-            self._refuse(exchange, Reason.NO_ENDPOINTS)
+            self._refuse(exchange, backend.refusal())
 
     def finished(self, exchange: Exchange) -> None:
         """Count an exchange that is over; called once by its sink."""
@@ -141,9 +144,13 @@ class Proxy:
             durations.sum_seconds += seconds
             upstream_seconds = exchange.upstream_seconds
             if upstream_seconds:
-                durations = exchange.backend.tally.durations  # type: ignore[union-attr] # it was sent
+                backend = exchange.backend
+                assert backend is not None  # it was sent
+                durations = backend.tally.durations
                 durations.counts[bisect_left(DURATION_SECONDS, upstream_seconds)] += 1
                 durations.sum_seconds += upstream_seconds
+                if exchange.status > _NOT_IMPLEMENTED or exchange.reason or backend.suspects:
+                    backend.judge(exchange)
         if exchange.reason:
             count(self._tally.terminations, exchange.reason)
         if self._on_finished is not None:
@@ -179,6 +186,9 @@ class Proxy:
         backend = exchange.backend
         if backend is not None:
             count(backend.tally.errors, error.reason.value)
+            if error.reason is not Reason.UPSTREAM_CONNECT:
+                # Failed connections are remembered where they fail.
+                backend.note_failure(exchange)
         allowed = error.retry is Retry.SAFE or (
             error.retry is Retry.IF_IDEMPOTENT and exchange.method in IDEMPOTENT
         )
@@ -187,7 +197,14 @@ class Proxy:
 
     def disliked(self, exchange: Exchange) -> bool:
         """Try again because of the status; False to let the answer pass."""
-        return exchange.method in IDEMPOTENT and self._retry(exchange)
+        endpoint = exchange.endpoint
+        if exchange.method not in IDEMPOTENT or not self._retry(exchange):
+            return False
+        again, exchange.endpoint = exchange.endpoint, endpoint
+        if exchange.backend is not None:
+            exchange.backend.judge(exchange)
+        exchange.endpoint = again
+        return True
 
     def crashed(self, exchange: Exchange, bug: Exception) -> None:
         """End an exchange that met an exception nobody expected."""

@@ -58,6 +58,8 @@ class BackendTally(msgspec.Struct):
     """Requests sent on a kept connection."""
     connect_failures: int = 0
     retries: int = 0
+    ejections: int = 0
+    """Endpoints taken out of the choice because requests to them failed in a row."""
     active: int = 0
     """Connections that serve a request now."""
     idle: int = 0

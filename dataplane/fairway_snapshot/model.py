@@ -192,6 +192,12 @@ class Backend(Record, frozen=True, kw_only=True):
     """Of :attr:`Balance.CONSISTENT_HASH`."""
     sticky_cookie: str = ""
     """Name of a cookie that keeps a client at its endpoint; empty for none."""
+    slow_start_seconds: float = 0.0
+    """For so long the share of a new endpoint grows; not with a consistent hash. 0 is at once."""
+    max_requests: int = 0
+    """In flight from one worker, waiting ones included; more get 503. 0 is no limit."""
+    max_pending: int = 0
+    """Waiting in one worker for a connection; more get 503. 0 is no limit."""
 
 
 class Certificate(Record, frozen=True, kw_only=True):

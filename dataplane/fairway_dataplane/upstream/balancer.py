@@ -18,6 +18,9 @@ from fairway_snapshot.model import Backend, Balance
 
 T = TypeVar("T")
 
+_LEAST_WARMTH = 0.1
+"""Share of its share that an endpoint gets at first: without requests nothing warms up."""
+
 
 class Balancer(Protocol):
     """Chooses among endpoints."""
@@ -29,6 +32,8 @@ class Balancer(Protocol):
 def build_balancer(leaf: Backend, endpoints: Sequence[Endpoint]) -> Balancer:
     """Return a balancer over the endpoints of a backend; another set needs another balancer."""
     balancer = _chooser(leaf, endpoints)
+    if leaf.slow_start_seconds and leaf.balance is not Balance.CONSISTENT_HASH:
+        balancer = SlowStart(balancer, leaf.slow_start_seconds)
     if leaf.sticky_cookie:
         balancer = StickyCookie(endpoints, leaf.sticky_cookie, balancer)
     return balancer
@@ -111,6 +116,26 @@ class LeastRequests:
             return first
         by_load = sorted(endpoints, key=lambda endpoint: endpoint.active)
         return _first_usable(by_load, exchange, now)
+
+
+class SlowStart:
+    """To an endpoint that came lately, a share that grows until it is a whole one."""
+
+    __slots__ = ("_balancer", "_seconds")
+
+    def __init__(self, balancer: Balancer, seconds: float) -> None:
+        self._balancer = balancer
+        self._seconds = seconds
+
+    def choose(self, exchange: Exchange, now: float) -> Endpoint | None:
+        """Return the choice, or while that one warms up, often a second one."""
+        endpoint = self._balancer.choose(exchange, now)
+        if endpoint is None:
+            return None
+        warmth = max(_LEAST_WARMTH, (now - endpoint.warm_since) / self._seconds)
+        if warmth >= 1.0 or random.random() < warmth:  # noqa: S311 - see _below
+            return endpoint
+        return self._balancer.choose(exchange, now)
 
 
 class Split(Generic[T]):

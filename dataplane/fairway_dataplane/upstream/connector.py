@@ -123,6 +123,8 @@ class RacedBackend(Protocol):
 
     tls: bool
     server_name: str | None
+    waiting: int
+    """Exchanges that wait for a connection."""
 
     def choose(self, exchange: Exchange) -> Endpoint | None:
         """Return an endpoint to try next, None without any."""
@@ -148,6 +150,7 @@ class Race:
         """Try the first endpoint."""
         assert self._exchange is not None
         self._exchange.upstream = self
+        self._backend.waiting += 1
         self._wait()
         self._try(endpoint)
 
@@ -208,7 +211,7 @@ class Race:
         if not attempt.cancelled():
             error = attempt.exception()
         if error is None:
-            endpoint.note_success()
+            endpoint.note_success(self._connector.clock.now)
             endpoint.tally.connects += 1
             self._hand_over(endpoint, attempt.result())
             return
@@ -248,8 +251,10 @@ class Race:
 
     def _leave(self) -> None:
         exchange, self._exchange = self._exchange, None
-        if exchange is not None and exchange.upstream is self:
-            exchange.upstream = None
+        if exchange is not None:
+            self._backend.waiting -= 1
+            if exchange.upstream is self:
+                exchange.upstream = None
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None

@@ -10,25 +10,39 @@ import ssl
 from collections.abc import Callable, Collection, Iterable
 
 from fairway_dataplane.clock import Clock
+from fairway_dataplane.errors import Reason
 from fairway_dataplane.exchange import Exchange
 from fairway_dataplane.policy import Limits
 from fairway_dataplane.tally import BackendTally, Tally
 from fairway_dataplane.upstream.backend_task import BackendTask
 from fairway_dataplane.upstream.balancer import Balancer, build_balancer
 from fairway_dataplane.upstream.connector import Connector, Race
-from fairway_dataplane.upstream.health import Endpoint
+from fairway_dataplane.upstream.health import Endpoint, Judge
 from fairway_snapshot.model import Backend as BackendLeaf
 from fairway_snapshot.model import BackendId, BackendProtocol
 
 _NOWHERE = BackendLeaf(endpoints=())
+
+_GATEWAY_STATUSES = frozenset((502, 503, 504))
+"""What says that an endpoint cannot serve; 500 and 501 say that it does not want to."""
+
+_BROKEN = frozenset(
+    (
+        Reason.UPSTREAM_RESET.value,
+        Reason.UPSTREAM_TIMEOUT.value,
+        Reason.UPSTREAM_PROTOCOL.value,
+    )
+)
+"""Reasons for which an answer that had begun was cut off, and that are the endpoint's."""
 
 
 class Backend:
     """One backend, alive: it outlives tables, and its endpoints are replaced in place."""
 
     __slots__ = (
-        "_balancer", "_clock", "_connector", "_endpoints", "_limits", "id",
-        "server_name", "tally", "tls",
+        "_balancer", "_by_name", "_clock", "_connector", "_endpoints", "_judge",
+        "_limits", "_max_pending", "_max_requests", "id", "server_name", "suspects", "tally", "tls",
+        "waiting",
     )  # fmt: skip
 
     id: str
@@ -36,6 +50,10 @@ class Backend:
     tls: bool
     server_name: str | None
     """To ask for and to verify over TLS; None does not verify."""
+    suspects: Collection[Endpoint]
+    """While there are any, :meth:`judge` wants to hear of good answers too."""
+    waiting: int
+    """Exchanges that wait for a connection."""
 
     def __init__(
         self, name: str, *, connector: Connector, clock: Clock, limits: Limits, tally: BackendTally
@@ -48,6 +66,16 @@ class Backend:
         self._clock = clock
         self._limits = limits
         self._endpoints: dict[tuple[str, int], Endpoint] = {}
+        self._by_name: dict[str, Endpoint] = {}
+        self._judge = Judge(
+            strikes=limits.eject_failures,
+            seconds=limits.eject_seconds,
+            percent=limits.eject_percent,
+        )
+        self.suspects = self._judge.suspects
+        self.waiting = 0
+        self._max_requests = 0
+        self._max_pending = 0
         self._balancer: Balancer = build_balancer(_NOWHERE, ())
 
     def update(self, leaf: BackendLeaf) -> None:
@@ -67,12 +95,20 @@ class Backend:
         after: dict[tuple[str, int], Endpoint] = {}
         for entry in leaf.endpoints:
             key = (entry.host, entry.port)
-            after[key] = before.get(key) or Endpoint(
-                entry.host, entry.port, self.tally, self._limits.idle_per_endpoint
-            )
+            endpoint = before.get(key)
+            if endpoint is None:
+                endpoint = Endpoint(
+                    entry.host, entry.port, self.tally, self._limits.idle_per_endpoint
+                )
+                if before:
+                    endpoint.warm_since = self._clock.now
+            after[key] = endpoint
         self._forget(found for key, found in before.items() if key not in after)
         self._endpoints = after
+        self._by_name = {endpoint.name: endpoint for endpoint in after.values()}
+        self._judge.keep(after.values())
         self._balancer = build_balancer(leaf, tuple(after.values()))
+        self._max_requests, self._max_pending = leaf.max_requests, leaf.max_pending
 
     def choose(self, exchange: Exchange) -> Endpoint | None:
         """Return the endpoint of the next attempt, None without any."""
@@ -83,9 +119,11 @@ class Backend:
         Return a kept connection, or open one.
 
         None means that the exchange waits: its owner hears ``connected`` or
-        ``failed``. ``exchange.upstream`` is None after None if there is no
-        endpoint at all.
+        ``failed``. ``exchange.upstream`` is None after None if the exchange is
+        not admitted; :meth:`refusal` says why.
         """
+        if self._max_requests and self._is_full():
+            return None
         endpoint = self._balancer.choose(exchange, self._clock.now)
         if endpoint is None:
             return None
@@ -95,6 +133,8 @@ class Backend:
             self.tally.reuses += 1
             exchange.endpoint = endpoint.name
             return task
+        if self._max_pending and self.waiting >= self._max_pending:
+            return None
         Race(self._connector, self, exchange, connect_seconds).start(endpoint)
         return None
 
@@ -105,16 +145,44 @@ class Backend:
             Race(self._connector, self, exchange, connect_seconds).start(endpoint)
         return endpoint is not None
 
+    def refusal(self) -> Reason:
+        """Return why :meth:`checkout` admitted nothing."""
+        return Reason.OVERLOADED if self._endpoints else Reason.NO_ENDPOINTS
+
+    def judge(self, exchange: Exchange) -> None:
+        """Learn from an answer, good or bad, whether its endpoint is fit to serve."""
+        endpoint = self._by_name.get(exchange.endpoint)
+        if endpoint is None:
+            return
+        if exchange.status in _GATEWAY_STATUSES or exchange.reason in _BROKEN:
+            self.note_failure(exchange)
+        elif endpoint in self.suspects:
+            self._judge.note_success(endpoint, self._clock.now)
+
+    def note_failure(self, exchange: Exchange) -> None:
+        """Learn from an attempt that was not answered."""
+        endpoint = self._by_name.get(exchange.endpoint)
+        if endpoint is not None and self._judge.note_failure(
+            endpoint, self._endpoints.values(), self._clock.now
+        ):
+            self.tally.ejections += 1
+
     def close(self) -> None:
         """Close what is idle, and keep nothing from now on."""
         self._forget(self._endpoints.values())
         self._endpoints = {}
+        self._by_name = {}
+        self._judge.keep(())
         self._balancer = build_balancer(_NOWHERE, ())
 
     def measure(self) -> None:
         """Write the gauges into the tally."""
         self.tally.active = sum(found.active for found in self._endpoints.values())
         self.tally.idle = sum(len(found.idle) for found in self._endpoints.values())
+
+    def _is_full(self) -> bool:
+        active = sum(found.active for found in self._endpoints.values())
+        return active + self.waiting >= self._max_requests
 
     def _forget(self, endpoints: Iterable[Endpoint]) -> None:
         for endpoint in endpoints:

@@ -45,6 +45,9 @@ class BackendOptions(msgspec.Struct, frozen=True, kw_only=True):
 
     balance: tuple[Balance, HashKey] = (Balance.ROUND_ROBIN, HashKey())
     sticky_cookie: str = ""
+    slow_start: float = 0.0
+    max_requests: int = 0
+    max_pending: int = 0
     protocol: BackendProtocol | None = None
 
 
@@ -77,6 +80,9 @@ TABLE: Final[Mapping[str, _Row]] = {
     "allow-encoded-slash": _Row("allow_encoded_slash", paths.parse_encoded_slash, _ROUTES),
     "balance": _Row("balance", backends.parse_balance, _SERVICE),
     "sticky-cookie": _Row("sticky_cookie", backends.parse_sticky_cookie, _SERVICE),
+    "slow-start": _Row("slow_start", limits.parse_timeout, _SERVICE),
+    "max-requests": _Row("max_requests", limits.parse_number, _SERVICE),
+    "max-pending": _Row("max_pending", limits.parse_number, _SERVICE),
     "backend-protocol": _Row("protocol", backends.parse_protocol, _SERVICE),
 }
 """Name after ``fairway.dev/`` to what it sets, where it may stand, and its parser."""

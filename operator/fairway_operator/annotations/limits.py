@@ -2,7 +2,7 @@
 Limits of a request.
 
 ``fairway.dev/request-timeout: 30s`` and its kin (``0s`` is no limit),
-``fairway.dev/max-body-size: 8Mi``.
+``fairway.dev/max-body-size: 8Mi``, ``fairway.dev/max-requests: "100"``.
 """
 
 import re
@@ -18,6 +18,13 @@ _LIMIT = 2**50
 def parse_timeout(text: str) -> float:
     """Return seconds; 0 is no limit."""
     return parse_duration(text)
+
+
+def parse_number(text: str) -> int:
+    """Return how many there may be; 0 is no limit."""
+    if re.fullmatch(r"[0-9]{1,9}", text) is None:
+        raise ValueError(f"{text[:40]!r} is not a number; write one as 100, or 0 for no limit")
+    return int(text)
 
 
 def parse_size(text: str) -> int:

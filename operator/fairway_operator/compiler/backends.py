@@ -88,6 +88,9 @@ def _backend(
         balance=balance,
         hash_key=hash_key,
         sticky_cookie=options.sticky_cookie,
+        slow_start_seconds=options.slow_start,
+        max_requests=options.max_requests,
+        max_pending=options.max_pending,
     )
 
 

@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import re
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
@@ -377,3 +377,19 @@ def _is_empty(listener: Listener) -> bool:
 @pytest.fixture
 async def stage(make_stage: StageMaker) -> Stage:
     return await make_stage()
+
+
+@pytest.fixture
+def black_hole() -> Iterator[int]:
+    """Return a port that swallows connections, as the address of a dead pod does."""
+    # A full backlog: the kernel drops further attempts.
+    with contextlib.ExitStack() as stack:
+        hole = stack.enter_context(socket.socket())
+        hole.bind(("127.0.0.1", 0))
+        hole.listen(0)
+        port = hole.getsockname()[1]
+        for _ in range(4):
+            stuffing = stack.enter_context(socket.socket())
+            stuffing.settimeout(0.0)
+            stuffing.connect_ex(("127.0.0.1", port))
+        yield port

@@ -1,7 +1,6 @@
 """Connections to backends: what is reused, what is tried again, what is given up."""
 
 import asyncio
-import contextlib
 import socket
 from typing import TYPE_CHECKING, Any
 
@@ -14,8 +13,6 @@ from fairway_dataplane.upstream.health import Endpoint
 from fairway_snapshot.model import Backend, Balance, HashKey, Retry, Timeouts
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from tests.fairway_dataplane.request_path.conftest import Link, Stage, StageMaker
 
 GET = b"GET /x HTTP/1.1\r\nHost: a.example\r\n\r\n"
@@ -220,22 +217,6 @@ async def test_a_refused_connection_is_an_answer_and_the_next_endpoint_serves(
         assert (await stage.ask(POST)).status == 200
 
 
-@pytest.fixture
-def black_hole() -> "Iterator[int]":
-    """Return a port that swallows connections, as the address of a dead pod does."""
-    # A full backlog: the kernel drops further attempts.
-    with contextlib.ExitStack() as stack:
-        hole = stack.enter_context(socket.socket())
-        hole.bind(("127.0.0.1", 0))
-        hole.listen(0)
-        port = hole.getsockname()[1]
-        for _ in range(4):
-            stuffing = stack.enter_context(socket.socket())
-            stuffing.settimeout(0.0)
-            stuffing.connect_ex(("127.0.0.1", port))
-        yield port
-
-
 async def test_a_black_hole_is_raced_by_another_endpoint(
     make_stage: "StageMaker", black_hole: int
 ) -> None:
@@ -419,7 +400,7 @@ def test_a_failure_is_remembered_for_longer_each_time() -> None:
         waits.append(endpoint.retry_at - 100.0)
     assert waits[:3] == [0.5, 1.0, 2.0]
     assert waits[-1] == 30.0
-    endpoint.note_success()
+    endpoint.note_success(100.0)
     assert endpoint.retry_at == 0.0
 
 

@@ -352,3 +352,17 @@ def test_a_balance_is_read_whole_or_not_at_all(
     assert backend.sticky_cookie == "at"
     served = balance == given.partition(" ")[0]
     assert seen.reasons("a", Kind.SERVICE) == ([] if served else ["InvalidAnnotation"])
+
+
+def test_limits_of_a_backend_are_said_on_its_service(compiled: Compile, objects: Objects) -> None:
+    given = {
+        "fairway.dev/slow-start": "1m30s",
+        "fairway.dev/max-requests": "100",
+        "fairway.dev/max-pending": "ten",
+    }
+
+    seen = compiled(objects.ingress("i", "x.com ^/ a:80"), objects.service("a", annotations=given))
+
+    (backend,) = seen.snapshot.backends.values()
+    assert (backend.slow_start_seconds, backend.max_requests, backend.max_pending) == (90.0, 100, 0)
+    assert seen.reasons("a", Kind.SERVICE) == ["InvalidAnnotation"]
