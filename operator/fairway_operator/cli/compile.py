@@ -5,8 +5,8 @@ from typing import Any
 
 import msgspec
 
+from fairway_operator.cli.forms import Output
 from fairway_operator.cli.from_files import compile_files
-from fairway_operator.cli.main import Output
 from fairway_operator.cli.output import exit_status, print_data, print_problems, print_table, stdout
 from fairway_operator.cli.routes import rows_of, table_of
 from fairway_operator.findings import Severity

@@ -3,8 +3,8 @@
 import msgspec
 
 from fairway_operator.cli.changes import Verb, differences
+from fairway_operator.cli.forms import Output
 from fairway_operator.cli.from_files import compile_files
-from fairway_operator.cli.main import Output
 from fairway_operator.cli.output import exit_status, print_data, print_problems, stdout
 from fairway_snapshot.digest import short
 

@@ -15,8 +15,8 @@ from urllib.parse import urlsplit
 
 from rich.table import Table
 
+from fairway_operator.cli.forms import Output
 from fairway_operator.cli.from_files import Compiled, compile_files
-from fairway_operator.cli.main import Output
 from fairway_operator.cli.output import exit_status, print_data, print_problems, print_table, stdout
 from fairway_operator.cli.routes import filter_text, match_text
 from fairway_operator.refs import Kind

@@ -8,10 +8,11 @@ the operator's libraries, and the other way round.
 Exit status: 0 fine, 1 the input has errors, 2 wrong usage.
 """
 
-from enum import StrEnum
 from typing import Annotated
 
 import typer
+
+from fairway_operator.cli.forms import Output
 
 app = typer.Typer(
     name="fairway",
@@ -22,14 +23,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-
-
-class Output(StrEnum):
-    """The form of what a command prints: for people, or one of two for programs."""
-
-    TEXT = "text"
-    JSON = "json"
-    YAML = "yaml"
 
 
 Files = Annotated[

@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from fairway_operator.cli.main import Output
+from fairway_operator.cli.forms import Output
 from fairway_operator.cli.problems import Problem, count, sort_key
 from fairway_operator.findings import Severity
 

@@ -14,7 +14,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from fairway_operator.cli.main import Output
+from fairway_operator.cli.forms import Output
 from fairway_operator.cli.output import print_data, print_table, stdout
 
 TIMEOUT_SECONDS = 5.0

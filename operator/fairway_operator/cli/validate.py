@@ -2,8 +2,8 @@
 
 from collections.abc import Sequence
 
+from fairway_operator.cli.forms import Output
 from fairway_operator.cli.from_files import compile_files
-from fairway_operator.cli.main import Output
 from fairway_operator.cli.output import (
     exit_status,
     print_data,

@@ -15,6 +15,8 @@ import pytest
 
 from fairway_operator.app import Operator
 from fairway_operator.authority import OPERATOR_NAME, Credentials, credentials_from_files
+from fairway_operator.cli import status as status_command
+from fairway_operator.cli.forms import Output
 from fairway_operator.config import OperatorConfig
 from fairway_operator.kube.client import KubeClient
 from fairway_operator.kube.paths import KIND_PATHS, lease_path, secret_path
@@ -72,15 +74,17 @@ def shop(api: "ApiServer") -> "ApiServer":
     return api
 
 
-def put_ingress(api: "ApiServer", name: str, host: str) -> None:
+def put_ingress(
+    api: "ApiServer", name: str, host: str, *, port: int = 80, generation: int = 1
+) -> None:
     path = {
         "path": "/",
         "pathType": "Prefix",
-        "backend": {"service": {"name": "web", "port": {"number": 80}}},
+        "backend": {"service": {"name": "web", "port": {"number": port}}},
     }
     rules = [{"host": host, "http": {"paths": [path]}}]
     spec = {"ingressClassName": "fairway", "rules": rules}
-    api.put(Kind.INGRESS, name, metadata=dict(CREATED), spec=spec)
+    api.put(Kind.INGRESS, name, metadata={**CREATED, "generation": generation}, spec=spec)
 
 
 def put_endpoints(api: "ApiServer", *addresses: str) -> None:
@@ -159,6 +163,11 @@ def conditions(api: "ApiServer") -> dict[str, str]:
     route = api.objects["/apis/fairway.dev/v1alpha1/namespaces/default/routes/route"]
     listed = (route.get("status") or {}).get("conditions", [])
     return {each["type"]: each["status"] for each in listed}
+
+
+def served(operator: Operator) -> set[str]:
+    compilation = operator._reconciler.compilation
+    return set(compilation.snapshot.hosts) if compilation else set()
 
 
 async def get(operator: Operator, path: str) -> tuple[int, str]:
@@ -329,6 +338,33 @@ PAGES = (
     "/debug/outbox",
     "/debug/lists",
 )
+
+
+async def test_an_object_in_quarantine_is_shown_as_such(
+    shop: "ApiServer",
+    client: KubeClient,
+    config: OperatorConfig,
+    eventually: Eventually,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    async with running(client, config, eventually) as operator:
+        put_ingress(shop, "kept", "kept.example")
+        await eventually(lambda: "kept.example" in served(operator))
+        put_ingress(shop, "kept", "kept.example", port=81, generation=2)
+        put_ingress(shop, "closed", "closed.example", port=81)
+        await eventually(lambda: "closed.example" in served(operator))
+        metrics = (await get(operator, "/metrics"))[1]
+        capsys.readouterr()
+        status = await asyncio.to_thread(
+            status_command.run, f"http://127.0.0.1:{operator.admin_port}", Output.TEXT
+        )
+
+    assert status == 0
+    assert 'fairway_objects{kind="Ingress",state="last-good"} 1.0' in metrics
+    assert 'fairway_objects{kind="Ingress",state="closed"} 1.0' in metrics
+    told = [" ".join(line.split()) for line in capsys.readouterr().out.splitlines()]
+    assert "Ingress default/kept 2 1 last-good" in told
+    assert "Ingress default/closed 1 in part closed" in told
 
 
 async def test_two_replicas_agree_and_one_writes_for_both(
