@@ -13,6 +13,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import closing, suppress
 from pathlib import Path
 
+import pytest
 import pytest_asyncio
 
 from e2e import objects
@@ -42,6 +43,7 @@ async def load(world: World) -> AsyncIterator[Load]:
     assert not load.failures, load.story()
 
 
+@pytest.mark.control_plane
 async def test_an_api_server_that_is_down_takes_nothing_with_it(
     world: World, load: Load, privileged: Privileged
 ) -> None:
@@ -65,6 +67,7 @@ async def test_an_api_server_that_is_down_takes_nothing_with_it(
     await outage
 
 
+@pytest.mark.control_plane
 async def test_an_etcd_that_is_down_takes_nothing_with_it(
     world: World, load: Load, privileged: Privileged
 ) -> None:
@@ -119,6 +122,7 @@ async def test_changes_that_nobody_saw_are_made_up_for(world: World, load: Load)
     assert load.answered
 
 
+@pytest.mark.control_plane
 async def test_secrets_that_may_not_be_read_go_on_serving(
     world: World, load: Load, privileged: Privileged
 ) -> None:

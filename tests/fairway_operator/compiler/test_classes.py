@@ -75,6 +75,24 @@ def test_c3_a_default_class_does_not_reach_back(compiled: Compile, objects: Obje
     assert seen.ask("x.com/") == "404"
 
 
+def test_c4_which_of_several_default_classes_is_meant_is_for_the_api_server_to_say(
+    compiled: Compile, objects: Objects
+) -> None:
+    classes = [ingress_class(name, "fairway.dev/ingress-controller") for name in ("one", "two")]
+    for each in classes:
+        each["metadata"]["annotations"] = {"ingressclass.kubernetes.io/is-default-class": "true"}
+
+    seen = compiled(
+        classes,
+        objects.ingress("given", "given.com ^/ a:80", cls="two"),
+        objects.ingress("none", "none.com ^/ a:80", cls=None),
+        objects.web("a"),
+    )
+
+    assert seen.ask("given.com/") == "shop/a:80"
+    assert seen.ask("none.com/") == "404"
+
+
 def test_c5_a_class_that_goes_withdraws_and_one_that_comes_adopts(
     compiled: Compile, objects: Objects
 ) -> None:
