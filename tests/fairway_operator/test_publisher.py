@@ -17,10 +17,11 @@ from fairway_operator.authority import (
     Role,
     create_authority,
 )
-from fairway_operator.publisher import LATEST_SEQUENCE, METHOD, Publisher
+from fairway_operator.publisher import LATEST_SEQUENCE, Publisher
 from fairway_operator.relay import Receipt, Relay
 from fairway_snapshot.model import Backend, BackendId, Endpoint, Section
 from fairway_snapshot.protocol import (
+    METHOD,
     START,
     Commit,
     Hello,

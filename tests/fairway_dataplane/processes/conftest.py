@@ -27,7 +27,6 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from fairway_dataplane.subscriber import METHOD
 from fairway_snapshot.digest import Digest
 from fairway_snapshot.model import (
     Backend as BackendLeaf,
@@ -47,6 +46,7 @@ from fairway_snapshot.model import (
     WeightedBackend,
 )
 from fairway_snapshot.protocol import (
+    METHOD,
     Ack,
     Hello,
     Message,

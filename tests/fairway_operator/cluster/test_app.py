@@ -20,10 +20,9 @@ from fairway_operator.cli.forms import Output
 from fairway_operator.config import OperatorConfig
 from fairway_operator.kube.client import KubeClient
 from fairway_operator.kube.paths import KIND_PATHS, lease_path, secret_path
-from fairway_operator.publisher import METHOD
 from fairway_operator.refs import Kind
 from fairway_snapshot.model import BackendId, HostPattern
-from fairway_snapshot.protocol import SubscriberSession, decode, encode
+from fairway_snapshot.protocol import METHOD, SubscriberSession, decode, encode
 from fairway_snapshot.tree import Snapshot
 
 if TYPE_CHECKING:
