@@ -69,6 +69,13 @@ class DataplaneConfig:
     trusted_networks: tuple[str, ...] = ()
     """Proxies whose X-Forwarded-* and Forwarded are believed, as ``10.0.0.0/8``."""
 
+    proxy_protocol_networks: tuple[str, ...] = ()
+    """
+    Load balancers that begin each connection with a PROXY protocol header
+    (version 1 or 2), as ``10.0.0.0/8``. From there a connection without one is
+    closed; from elsewhere one with it is refused.
+    """
+
     send_forwarded: bool = False
     """Tell backends of the client in Forwarded (RFC 7239) too, beside X-Forwarded-*."""
 
@@ -99,6 +106,8 @@ class DataplaneConfig:
         _check_address("bind_address", self.bind_address)
         for network in self.trusted_networks:
             _check_network("trusted_networks", network)
+        for network in self.proxy_protocol_networks:
+            _check_network("proxy_protocol_networks", network)
         if not self.operators:
             raise ValueError("operators: none given; write host:port, several with commas")
         for operator in self.operators:

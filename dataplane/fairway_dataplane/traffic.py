@@ -241,6 +241,9 @@ class Traffic:
 def _forwarding(config: DataplaneConfig) -> Forwarding:
     return Forwarding(
         trusted=tuple(ipaddress.ip_network(network) for network in config.trusted_networks),
+        introducers=tuple(
+            ipaddress.ip_network(network) for network in config.proxy_protocol_networks
+        ),
         forwarded=config.send_forwarded,
         via=config.send_via,
     )

@@ -23,6 +23,9 @@ class Forwarding:
     trusted: tuple[IPv4Network | IPv6Network, ...] = field(default=())
     """Proxies whose X-Forwarded-* and Forwarded are believed and appended to."""
 
+    introducers: tuple[IPv4Network | IPv6Network, ...] = field(default=())
+    """Load balancers whose connections begin with a PROXY protocol header."""
+
     forwarded: bool = False
     """Send Forwarded (RFC 7239) too."""
 
@@ -35,6 +38,11 @@ class Forwarding:
             return False
         parsed = _parse(address)
         return parsed is not None and self._holds(parsed)
+
+    def is_introduced_by(self, address: str) -> bool:
+        """Tell whether a connection from this address begins with a PROXY protocol header."""
+        parsed = _parse(address)
+        return parsed is not None and any(parsed in network for network in self.introducers)
 
     def _holds(self, address: IPv4Address | IPv6Address) -> bool:
         return any(address in network for network in self.trusted)

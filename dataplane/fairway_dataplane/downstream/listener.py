@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from fairway_dataplane.clock import Clock
 from fairway_dataplane.downstream.forwarded import Forwarding
 from fairway_dataplane.downstream.http1 import HttpConnection
+from fairway_dataplane.downstream.introduction import Introduction
 from fairway_dataplane.policy import Limits, RequestReader
 from fairway_dataplane.proxy import Proxy
 from fairway_dataplane.tally import Tally
@@ -86,8 +87,19 @@ class Listener:
                 return HttpConnection(self, secure=False)
             return wrap(HttpConnection(self, secure=True))
 
+        def introduce() -> asyncio.Protocol:
+            return Introduction(
+                make(),
+                forwarding=self.forwarding,
+                clock=self.clock,
+                limits=self.limits,
+                tally=self.tally,
+            )
+
         # A server closes its socket; the one given stays open.
-        self._servers[key] = await self._loop.create_server(make, sock=sock.dup(), backlog=_BACKLOG)
+        self._servers[key] = await self._loop.create_server(
+            introduce if self.forwarding.introducers else make, sock=sock.dup(), backlog=_BACKLOG
+        )
 
     def stop_accepting(self, sock: socket.socket | None = None) -> None:
         """Accept no more on one socket, or on all. Sockets stay open: they are the supervisor's."""
