@@ -58,6 +58,10 @@ image: $(INSTALLED) ## Build the container image.
 bench: $(INSTALLED) ## Measure Fairway beside its peers; options in BENCH="...".
 	$(BIN)/python -m bench.run $(BENCH)
 
+.PHONY: bench-gate
+bench-gate: $(INSTALLED) ## Fail if HEAD is slower than its merge base; options in BENCH="...".
+	$(BIN)/python -m bench.gate $(BENCH)
+
 .PHONY: docs
 docs: $(INSTALLED) ## Write the generated files: CRD, values schema, settings and metrics reference.
 	$(BIN)/python -m tests.generated

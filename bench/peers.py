@@ -91,7 +91,8 @@ def fairway(setting: Setting) -> Sequence[str]:
         json.dumps({"apiVersion": "v1", "kind": "List", "items": objects})
     )
     return (
-        *(str(Path(sys.executable).parent / "fairway"), "dev", "-f", str(manifests)),
+        *(setting.programs.get("fairway") or str(Path(sys.executable).parent / "fairway"), "dev"),
+        *("-f", str(manifests)),
         *("--http-port", str(setting.plain_port), "--https-port", str(setting.tls_port)),
         *("--admin-port", str(setting.admin_port), "--workers", "1"),
     )

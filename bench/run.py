@@ -49,16 +49,16 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="fairway-bench-") as name:
         folder = Path(name)
         folder.chmod(0o755)
-        backend_port = _free_port()
-        with _running(peers.start_backend(folder, backend_port, programs["nginx"]), 5.0):
-            _wait(backend_port, 5.0)
+        backend_port = free_port()
+        with alive(peers.start_backend(folder, backend_port, programs["nginx"]), 5.0):
+            wait_for(backend_port, 5.0)
             for hosts, workloads in by_hosts.items():
                 with contextlib.ExitStack() as stack:
                     running = _start(stack, contestants, workloads, folder, backend_port, programs)
                     for contestant in running:
-                        _check(contestant, workloads)
+                        check(contestant, workloads)
                     for workload in workloads:
-                        rows = _measure(workload, running, folder, programs["wrk"], options)
+                        rows = measure(workload, running, folder, programs["wrk"], options)
                         samples[workload.name] = rows
                         print(f"{workload.name} ({hosts} hosts)", _line(rows), flush=True)
     return _finish(report.summarize(samples, _machine(options)), options.json)
@@ -85,35 +85,47 @@ def _start(  # noqa: PLR0917 - one call, and each is what a contestant is told
     backend_port: int,
     programs: dict[str, str],
 ) -> list[Contestant]:
-    certificate, key = _certificate(folder)
+    return [start_one(stack, name, workloads, folder, backend_port, programs) for name in names]
+
+
+def start_one(  # noqa: PLR0917 - one call, and each is what a contestant is told
+    stack: contextlib.ExitStack,
+    name: str,
+    workloads: list[Workload],
+    folder: Path,
+    backend_port: int,
+    programs: dict[str, str],
+    program: Path | None = None,
+) -> Contestant:
+    """Start a contestant; with ``program`` it is that installation of Fairway."""
     hosts = tuple(workloads[0].host(number) for number in range(workloads[0].hosts))
-    running = []
-    for name in names:
-        place = folder / f"{name}-{len(hosts)}"
-        place.mkdir()
-        setting = peers.Setting(
-            folder=place,
-            backend_port=backend_port,
-            plain_port=_free_port(),
-            tls_port=_free_port(),
-            admin_port=_free_port(),
-            hosts=hosts,
-            certificate=certificate,
-            key=key,
-            programs=programs,
-        )
-        process = stack.enter_context(_running(peers.start(name, setting), 10.0))
-        running.append(Contestant(name, setting, process))
-    return running
+    place = folder / f"{name.replace(' ', '-')}-{len(hosts)}"
+    place.mkdir()
+    certificate, key = _certificate(place)
+    setting = peers.Setting(
+        folder=place,
+        backend_port=backend_port,
+        plain_port=free_port(),
+        tls_port=free_port(),
+        admin_port=free_port(),
+        hosts=hosts,
+        certificate=certificate,
+        key=key,
+        programs=programs if program is None else {**programs, "fairway": str(program)},
+    )
+    name_of_kind = name if program is None else "fairway"
+    process = stack.enter_context(alive(peers.start(name_of_kind, setting), 10.0))
+    return Contestant(name, setting, process)
 
 
-def _measure(
+def measure(
     workload: Workload,
     running: list[Contestant],
     folder: Path,
     wrk: str,
     options: argparse.Namespace,
 ) -> dict[str, list[load.Sample]]:
+    """Load each contestant in turn, round by round; ``options`` has rounds and seconds."""
     lua = load.script(workload, folder)
     rows: dict[str, list[load.Sample]] = {contestant.name: [] for contestant in running}
     for number in range(-1, options.rounds):
@@ -220,16 +232,18 @@ def _certificate(folder: Path) -> tuple[Path, Path]:
     return chain, private
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """Return a port that nobody listens on now."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
 
 
 @contextlib.contextmanager
-def _running(
+def alive(
     process: subprocess.Popen[bytes], grace_seconds: float
 ) -> Iterator[subprocess.Popen[bytes]]:
+    """End a process with the block, kindly at first."""
     try:
         yield process
     finally:
@@ -241,7 +255,8 @@ def _running(
             process.wait()
 
 
-def _wait(port: int, seconds: float) -> None:
+def wait_for(port: int, seconds: float) -> None:
+    """Wait until somebody listens on a port."""
     limit = time.monotonic() + seconds
     while True:
         try:
@@ -254,7 +269,7 @@ def _wait(port: int, seconds: float) -> None:
             return
 
 
-def _check(contestant: Contestant, workloads: list[Workload]) -> None:
+def check(contestant: Contestant, workloads: list[Workload]) -> None:
     """Wait until a contestant answers each workload as it should; stop the run if it never does."""
     limit = time.monotonic() + 120.0
     setting = contestant.setting

@@ -1,0 +1,180 @@
+"""
+``make bench-gate``: is HEAD slower than the commit it started from?
+
+The merge base is checked out beside the tree and installed into an environment
+of its own. It runs twice, as two contestants, and HEAD beside them, all
+interleaved in one run: what differs between the two equal ones is the noise of
+this machine at this time, and only what is worse by more than five percent
+beyond that fails.
+"""
+
+import argparse
+import contextlib
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from bench import install, load, peers, run
+from bench.workloads import WORKLOADS, Workload
+
+ROOT = Path(__file__).parent.parent
+TREES = ROOT / ".cache" / "gate"
+GATED = ("a", "ah", "c", "d", "f1000")
+WORSE = 1.05
+"""HEAD may cost so many times what its merge base costs, beyond the noise."""
+
+BASE, AGAIN, HEAD = "base", "base again", "head"
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """One workload: costs as multiples of the merge base's."""
+
+    workload: str
+    noise: float
+    """How far the two runs of the same commit are apart; 0.02 is two percent."""
+    head: float
+
+    @property
+    def failed(self) -> bool:
+        """Whether HEAD is worse by more than is allowed and more than the noise explains."""
+        return self.head > WORSE + self.noise
+
+
+def main() -> int:
+    """Measure, say what was found, and return 1 if HEAD is slower or answered wrongly."""
+    options = _options()
+    base = _merge_base(options.base)
+    programs = {
+        BASE: _installed(base),
+        AGAIN: _installed(base),
+        HEAD: Path(sys.executable).parent / "fairway",
+    }
+    print(f"gate: HEAD against {base[:12]}, {options.rounds} rounds of {options.seconds} s")
+    verdicts, errors = _measure(programs, options)
+    print("gate: noise, the merge base against itself: ", end="")
+    print(", ".join(f"{verdict.workload} {verdict.noise:.1%}" for verdict in verdicts))
+    for verdict in verdicts:
+        word = "SLOWER" if verdict.failed else "ok"
+        print(f"gate: {verdict.workload}: HEAD costs {verdict.head - 1:+.1%}  {word}")
+    if errors:
+        print(f"gate: wrong answers or errors on {', '.join(sorted(errors))}")
+    return 1 if errors or any(verdict.failed for verdict in verdicts) else 0
+
+
+def judge(workload: str, rounds: Mapping[str, Sequence[float]]) -> Verdict:
+    """
+    Compare costs per request, one for each round and contestant.
+
+    Other work on the machine only ever adds to a cost, so that a contestant's
+    own cost is near its least. The noise is how far the two runs of the merge
+    base are apart, and HEAD is slower only if least and median both say so.
+    """
+    least = {name: min(costs) for name, costs in rounds.items()}
+    middle = {name: statistics.median(costs) for name, costs in rounds.items()}
+    base = min(least[BASE], least[AGAIN])
+    noise = max(least[BASE], least[AGAIN]) / base - 1
+    by_median = middle[HEAD] / min(middle[BASE], middle[AGAIN])
+    return Verdict(workload, noise, min(least[HEAD] / base, by_median))
+
+
+def _measure(
+    programs: Mapping[str, Path], options: argparse.Namespace
+) -> tuple[list[Verdict], set[str]]:
+    tools = install.install(set())
+    verdicts: list[Verdict] = []
+    errors: set[str] = set()
+    with (
+        tempfile.TemporaryDirectory(prefix="fairway-gate-") as name,
+        contextlib.ExitStack() as all_,
+    ):
+        folder = Path(name)
+        folder.chmod(0o755)
+        port = run.free_port()
+        all_.enter_context(run.alive(peers.start_backend(folder, port, tools["nginx"]), 5.0))
+        run.wait_for(port, 5.0)
+        for hosts, workloads in _by_hosts(options.workloads).items():
+            with contextlib.ExitStack() as stack:
+                running = [
+                    run.start_one(stack, contestant, workloads, folder, port, tools, program)
+                    for contestant, program in programs.items()
+                ]
+                for contestant in running:
+                    run.check(contestant, workloads)
+                for workload in workloads:
+                    rows = run.measure(workload, running, folder, tools["wrk"], options)
+                    costs = {who: [one.cpu_us for one in rows[who]] for who in rows}
+                    verdicts.append(judge(workload.name, costs))
+                    print(f"gate: {workload.name} ({hosts} hosts): {_costs(costs)}", flush=True)
+                    if _has_errors(rows):
+                        errors.add(workload.name)
+    return verdicts, errors
+
+
+def _by_hosts(names: Sequence[str]) -> dict[int, list[Workload]]:
+    found: dict[int, list[Workload]] = {}
+    for name in names:
+        found.setdefault(WORKLOADS[name].hosts, []).append(WORKLOADS[name])
+    return found
+
+
+def _has_errors(rows: Mapping[str, Sequence[load.Sample]]) -> bool:
+    return any(sample.errors for samples in rows.values() for sample in samples)
+
+
+def _costs(costs: Mapping[str, Sequence[float]]) -> str:
+    return ", ".join(f"{who} {min(found):.1f} us" for who, found in costs.items())
+
+
+def _merge_base(wanted: str | None) -> str:
+    """Return the commit to compare with; on the main line itself, the one before."""
+    if wanted is not None:
+        return _git("rev-parse", "--verify", f"{wanted}^{{commit}}")
+    head = _git("rev-parse", "HEAD")
+    known = _git("for-each-ref", "--format=%(refname)", "refs/remotes/origin/main")
+    base = _git("merge-base", "HEAD", known or "HEAD~1")
+    return _git("rev-parse", "HEAD~1") if base == head else base
+
+
+def _installed(commit: str) -> Path:
+    """Return the program of a commit, checked out and installed once."""
+    tree = TREES / commit[:12]
+    program = tree / ".venv" / "bin" / "fairway"
+    done = tree / ".venv" / ".installed"
+    if not done.exists():
+        _git("worktree", "prune")
+        if not tree.exists():
+            _git("worktree", "add", "--force", "--detach", str(tree), commit)
+        env = {key: value for key, value in os.environ.items() if key != "VIRTUAL_ENV"}
+        subprocess.run(
+            ["make", "--silent", "install", f"PYTHON={sys.executable}"],
+            cwd=tree,
+            env=env,
+            check=True,
+        )
+    return program
+
+
+def _git(*arguments: str) -> str:
+    done = subprocess.run(
+        ["git", *arguments], cwd=ROOT, check=True, stdout=subprocess.PIPE, text=True
+    )
+    return done.stdout.strip()
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="make bench-gate", description=__doc__)
+    parser.add_argument("--base", metavar="COMMIT", help="instead of the merge base with main")
+    parser.add_argument("--workloads", type=lambda text: text.split(","), default=list(GATED))
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--seconds", type=int, default=3)
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
