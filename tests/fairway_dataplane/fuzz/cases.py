@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 from random import Random
 
 from tests.fairway_dataplane.catalogue import test_requests, test_responses
-from tests.fairway_dataplane.fuzz.laws import check_request, check_response
+from tests.fairway_dataplane.fuzz.request_laws import check_request
+from tests.fairway_dataplane.fuzz.response_laws import check_response
 from tests.fairway_dataplane.fuzz.rig import Rig
 from tests.fairway_dataplane.fuzz.streams import (
     RequestCase,
@@ -56,13 +57,12 @@ def check(rig: Rig, case: Case) -> str:
     return "response " + check_response(rig, case)
 
 
-def find(case: Case) -> str:
+def find(rig: Rig, case: Case) -> str:
     """Return what is wrong with a case, or nothing."""
-    with Rig() as rig:
-        try:
-            check(rig, case)
-        except Exception as error:  # noqa: BLE001 - a bug is a finding like any other
-            return f"{type(error).__name__}: {error}"
+    try:
+        check(rig, case)
+    except Exception as error:  # noqa: BLE001 - a bug is a finding like any other
+        return f"{type(error).__name__}: {error}"
     return ""
 
 
@@ -88,15 +88,18 @@ def run(numbers: range, *, seconds: float = float("inf"), most_violations: int =
 
 def shrink(case: Case) -> Case:
     """Return a smaller case with a finding of the same kind."""
-    kind = find(case).split(":")[:2]
-    smaller = True
-    while smaller:
-        smaller = False
-        for candidate in _smaller(case):
-            if find(candidate).split(":")[:2] == kind:
-                case, smaller = candidate, True
-                break
+    with Rig() as rig:
+        kind = _kind(find(rig, case))
+        smaller: Case | None = case
+        while smaller is not None:
+            case = smaller
+            candidates = _smaller(case)
+            smaller = next((less for less in candidates if _kind(find(rig, less)) == kind), None)
     return case
+
+
+def _kind(finding: str) -> list[str]:
+    return finding.split(":")[:2]
 
 
 def _smaller(case: Case) -> list[Case]:

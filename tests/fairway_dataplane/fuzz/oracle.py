@@ -14,6 +14,10 @@ MAX_HEAD_BYTES = 1 << 20
 """Sizes are ours to limit, so h11 has no limit of its own."""
 
 
+class Violation(AssertionError):  # noqa: N818 - of a law
+    """A case broke a law."""
+
+
 @dataclass(slots=True)
 class Message:
     """One request or final response, as far as it was read."""
@@ -33,6 +37,15 @@ class Message:
 
     def values(self, name: bytes) -> list[bytes]:
         return [value for key, value in self.fields if key == name]
+
+    def nominated(self) -> set[bytes]:
+        """Return what Connection names, in lower case, but for its own options."""
+        names = {
+            name.strip(b" \t").lower()
+            for value in self.values(b"connection")
+            for name in value.split(b",")
+        }
+        return names - {b"close", b"keep-alive", b"upgrade"}
 
 
 class RequestOracle:
@@ -196,6 +209,10 @@ def _read_answers(connection: h11.Connection, answers: Answers) -> None:
             answers.final.complete = True
         else:
             return
+
+
+find_statuses = re.compile(rb"HTTP/1\.1 ([0-9]{3}) [^\r]*\r\n").findall
+"""Of answers that were written by a test or by Fairway itself."""
 
 
 def _without_empty_lines(raw: bytes) -> bytes:
