@@ -111,11 +111,17 @@ class Connector:
         found = await self.loop.getaddrinfo(endpoint.host, endpoint.port, type=1)
         for entry in found:
             text = str(entry[4][0])
-            address = ipaddress.ip_address(text.partition("%")[0])
-            local = address.is_loopback or address.is_link_local or address.is_unspecified
-            if self.limits.allow_loopback_names or not local:
+            if self.limits.allow_loopback_names or not _is_local(text.partition("%")[0]):
                 return text
         raise ConnectionError("the name leads to no address that may be used")
+
+
+def _is_local(text: str) -> bool:
+    """Tell whether an address is this machine, or its metadata service; also written as IPv6."""
+    address = ipaddress.ip_address(text)
+    mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
+    judged = mapped or address
+    return judged.is_loopback or judged.is_link_local or judged.is_unspecified
 
 
 class RacedBackend(Protocol):
