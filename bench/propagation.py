@@ -34,6 +34,7 @@ PAUSE_SECONDS = (0.3, 0.9)
 
 POLL_SECONDS = 0.001
 WRITERS = 8
+RAPID_EDITS = 1000
 ADDRESS = "192.0.2.10"
 """What a cloud would give to the Service of type LoadBalancer; nobody connects to it."""
 
@@ -89,6 +90,7 @@ async def _measure(count: int, edits: int, *, busy: bool) -> None:
         if not busy:
             await _quiet(world)
         after_edits = await _written(world)
+        rapid = {} if busy else await _rapid(client, world)
         report = {
             "objects": count,
             "edits": edits,
@@ -102,6 +104,7 @@ async def _measure(count: int, edits: int, *, busy: bool) -> None:
             "edit_to_live_ms": _summary(times),
             "api_call_ms": _summary(calls),
             "writes_meanwhile": after_edits - after_creation,
+            "rapid_edits_of_one_object": rapid,
             "operators": await _operators(world),
         }
         print(json.dumps(report, indent=2))
@@ -177,6 +180,24 @@ async def _edit(
     return times, calls
 
 
+async def _rapid(client: KubeClient, world: World) -> dict[str, float]:
+    """Edit one Ingress as fast as the API server takes it; return what came of it."""
+    snapshots, writes = await _published(world), await _written(world)
+    started = time.monotonic()
+    for number in range(1, RAPID_EDITS + 1):
+        timeout = {"fairway.dev/request-timeout": f"{number}s"}
+        edit = {"metadata": {"annotations": timeout}}
+        await client.merge(f"{_path(world)}/site-0", edit, field_manager="bench")
+    seconds = time.monotonic() - started
+    await _quiet(world)
+    return {
+        "edits": RAPID_EDITS,
+        "seconds": round(seconds, 1),
+        "snapshots": await _published(world) - snapshots,
+        "writes": await _written(world) - writes,
+    }
+
+
 async def _turned(connection: Connection, site: Site) -> None:
     while True:
         answer = await connection.ask(site)
@@ -201,6 +222,16 @@ async def _quiet(world: World) -> float:
 async def _written(world: World) -> int:
     name = 'fairway_outbox_attempts_total{outcome="written"}'
     return int(sum([await world.metric(p, name) for p in await world.system.pods("operator")]))
+
+
+async def _published(world: World) -> int:
+    """Return how many snapshots the busier replica has published."""
+    pods = f"/api/v1/namespaces/{world.system.name}/pods"
+    numbers = []
+    for pod in await world.system.pods("operator"):
+        text = await run("kubectl", "get", "--raw", f"{pods}/{pod}:9000/proxy/debug/snapshot")
+        numbers.append(int(json.loads(text)["position"][1]))
+    return max(numbers)
 
 
 async def _operators(world: World) -> dict[str, dict[str, float]]:
