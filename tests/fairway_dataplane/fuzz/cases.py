@@ -119,5 +119,5 @@ def _smaller(case: Case) -> list[Case]:
 
 def _with(case: Case, segments: tuple[bytes, ...]) -> Case:
     if isinstance(case, RequestCase):
-        return RequestCase(segments, case.switches)
+        return RequestCase(segments, case.backend)
     return ResponseCase(case.asked, segments, case.ending, case.before)

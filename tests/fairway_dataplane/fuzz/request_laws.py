@@ -62,10 +62,10 @@ def check_request(rig: Rig, case: RequestCase) -> str:
     """Raise :class:`Violation`, or return in a word what came of the stream."""
     raw = b"".join(case.segments)
     expected = read_requests(raw)
-    sent = _send(rig, case.segments, switches=case.switches)
+    sent = _send(rig, case.segments, backend=case.backend)
     _compare_requests(sent, expected, raw)
     if len(case.segments) > 1:
-        whole = _send(rig, (raw,), switches=case.switches)
+        whole = _send(rig, (raw,), backend=case.backend)
         # What is answered before it is whole ends its connection, and need not come whole.
         early = any(exchange.status and not exchange.request_complete for exchange in sent.begun)
         if whole.verdict() != sent.verdict() and not early:
@@ -77,32 +77,31 @@ def check_request(rig: Rig, case: RequestCase) -> str:
     return "answered" if sent.statuses else "waiting"
 
 
-def _send(rig: Rig, segments: tuple[bytes, ...], *, switches: bool) -> Sent:
+def _send(rig: Rig, segments: tuple[bytes, ...], *, backend: str) -> Sent:
     rig.begin()
     sent = Sent(rig.begun)
-    backend = _RequestBackend(rig, sent, switches=switches)
+    reader = _RequestBackend(rig, sent, backend)
     for segment in segments:
         if rig.client.over or rig.client.paused:
             break
         rig.from_client(segment)
-        backend.serve()
+        reader.serve()
     client = rig.client
-    sent.statuses = [
-        int(status) for status in find_statuses(bytes(client.written)) if status != b"100"
-    ]
+    statuses = find_statuses(bytes(client.written))
+    sent.statuses = [int(status) for status in statuses if status != b"100"]
     sent.open = not (client.over or client.half_closed or client.paused)
     rig.end_client()
-    backend.check_ends()
+    reader.check_ends()
     return sent
 
 
 class _RequestBackend:
     """Reads with h11 what is forwarded, and answers it."""
 
-    def __init__(self, rig: Rig, sent: Sent, *, switches: bool) -> None:
+    def __init__(self, rig: Rig, sent: Sent, backend: str) -> None:
         self._rig = rig
         self._sent = sent
-        self._switches = switches
+        self._backend = backend
         self._oracles: dict[Link, RequestOracle] = {}
         self._tunnel: Link | None = None
 
@@ -124,6 +123,7 @@ class _RequestBackend:
         oracle = self._oracles.get(link)
         if oracle is None:
             oracle = self._oracles[link] = RequestOracle(skips_empty_lines=False)
+        before = len(oracle.messages)
         complete = oracle.feed(data)
         if oracle.refused:
             raise Violation(f"h11 refuses what was forwarded: {oracle.refused}")
@@ -134,12 +134,14 @@ class _RequestBackend:
             self._sent.forwarded[ids[0]] = message
         if complete > 1:
             raise Violation("a second request was sent before the first was answered")
+        if self._backend == "early":
+            complete = len(oracle.messages) - before
         if complete:
             self._answer(link, oracle.messages[-1])
 
     def _answer(self, link: Link, message: Message) -> None:
         protocols = message.values(b"upgrade")
-        if protocols and self._switches:
+        if protocols and self._backend == "switches":
             self._tunnel = link
             self._sent.tunnelled = b""
             self._rig.from_backend(link, SWITCHING % protocols[0])

@@ -72,12 +72,16 @@ TOKENS = (
 )  # fmt: skip
 
 
+BACKENDS = ("waits", "waits", "switches", "early")
+
+
 @dataclass(frozen=True, slots=True)
 class RequestCase:
-    """What a client sends, segment by segment, and whether the backend would switch protocols."""
+    """What a client sends, segment by segment, and what the backend makes of it."""
 
     segments: tuple[bytes, ...]
-    switches: bool = False
+    backend: str = "waits"
+    """It ``waits`` for whole requests, answers ``early``, or ``switches`` when asked to."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,11 +146,11 @@ def make_request_case(random: Random, seeds: tuple[bytes, ...] = ()) -> RequestC
         # Nearly the same again: whoever remembers heads must see each difference.
         once = _request(random)
         raw = once + b"".join(damage(random, once) for _ in range(random.choice((1, 2, 3))))
-        return RequestCase(cut(random, raw), random.random() < 0.3)
+        return RequestCase(cut(random, raw), random.choice(BACKENDS))
     else:
         raw = b"".join(_request(random) for _ in range(random.choice((1, 1, 1, 2, 2, 3, 4))))
     raw = damage(random, raw)
-    return RequestCase(cut(random, raw), random.random() < 0.3)
+    return RequestCase(cut(random, raw), random.choice(BACKENDS))
 
 
 def make_response_case(random: Random, seeds: tuple[bytes, ...] = ()) -> ResponseCase:

@@ -139,9 +139,21 @@ THOUGHTS = {
                 b"GET / HTTP/1.1\r\nHost: a\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\n\x81\r\n",
                 b"\r\nGET",
             ),
-            switches=True,
+            backend="switches",
         ),
         "request switched",
+    ),
+    "a request in a body whose answer came before": (
+        RequestCase((POST + b"Content-Length: %d\r\n\r\n" % len(GET), GET, GET), backend="early"),
+        ANSWERED,
+    ),
+    "a request in a chunk whose answer came before": (
+        RequestCase((CHUNKED + b"%x\r\n" % len(GET), GET, b"\r\n0\r\n\r\n"), backend="early"),
+        ANSWERED,
+    ),
+    "a body that is whole when its answer comes at the head": (
+        RequestCase((POST + b"Content-Length: 5\r\n\r\nhello" + GET,), backend="early"),
+        ANSWERED,
     ),
     "twenty requests at once": (sent(GET * 20), ANSWERED),
     "twenty requests at once, the last of them broken": (
