@@ -6,7 +6,7 @@ Numbers that divide by three are answers of backends, the others are requests of
 
 import time
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from random import Random
 
 from tests.fairway_dataplane.catalogue import test_requests, test_responses
@@ -118,6 +118,4 @@ def _smaller(case: Case) -> list[Case]:
 
 
 def _with(case: Case, segments: tuple[bytes, ...]) -> Case:
-    if isinstance(case, RequestCase):
-        return RequestCase(segments, case.backend)
-    return ResponseCase(case.asked, segments, case.ending, case.before)
+    return replace(case, segments=segments)

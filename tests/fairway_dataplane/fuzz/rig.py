@@ -210,6 +210,12 @@ class Rig(AbstractContextManager["Rig"]):
         link.task.data_received(data)
         self.run_ready()
 
+    def take_all(self) -> None:
+        """Let the client take what was written, and go on if it was slow."""
+        if not self.client.over:
+            self.connection.resume_writing()
+            self.run_ready()
+
     def run_ready(self) -> None:
         """Do what was to be done soon, the ends of connections too."""
         while True:

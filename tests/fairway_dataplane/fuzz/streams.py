@@ -94,6 +94,8 @@ class ResponseCase:
     """``open``, ``closed`` or ``reset``."""
     before: bytes = b""
     """The answer to an earlier request on the same two connections; empty for none."""
+    slow: bool = False
+    """The client takes nothing of the answer until the backend has to wait."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,7 +164,7 @@ def make_response_case(random: Random, seeds: tuple[bytes, ...] = ()) -> Respons
         raw += _response(random, asked)
     raw = damage(random, raw)
     ending = random.choice(("open", "closed", "reset"))
-    return ResponseCase(asked, cut(random, raw), ending, before)
+    return ResponseCase(asked, cut(random, raw), ending, before, random.random() < 0.2)
 
 
 @cache

@@ -140,6 +140,14 @@ THOUGHTS = {
     "a body cut short for a client of HTTP/1.0": (to("old", CL5[:-1], ending="closed"), CUT),
     "chunks without their last": (to("get", TE + b"5\r\nhello\r\n", ending="closed"), CUT),
     "a head cut short": (to("get", CL5[:20], ending="closed"), REFUSED_BY_BOTH),
+    "a client that takes nothing of a head and a body": (
+        ResponseCase("get", (CL5[:-5], b"he", b"llo"), "open", slow=True),
+        ANSWERED,
+    ),
+    "a client that takes nothing before the backend has closed": (
+        ResponseCase("get", (TE, b"5\r\nhello\r\n0\r\n\r\n"), "closed", slow=True),
+        ANSWERED,
+    ),
     "an underscore in a name": (
         to("get", OK + b"X_Under: 1\r\nContent-Length: 5\r\n\r\nhello"),
         ANSWERED,
