@@ -78,6 +78,7 @@ WORKLOADS = {
             close=True,
             connections=16,
         ),
+        Workload(name="f10", title="10 hosts", path="/128", answer_bytes=128, hosts=10),
         Workload(name="f1000", title="1,000 hosts", path="/128", answer_bytes=128, hosts=1_000),
         Workload(name="f10000", title="10,000 hosts", path="/128", answer_bytes=128, hosts=10_000),
         Workload(

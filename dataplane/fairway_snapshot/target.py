@@ -81,7 +81,7 @@ def without_parameters(path: bytes) -> bytes:
     return _PARAMETERS.sub(b"", path)
 
 
-@lru_cache(maxsize=4096)
+@lru_cache(maxsize=16_384)
 def normalize_host(raw: bytes) -> bytes:
     """
     Return the host of a ``Host`` field or an authority, as it is matched.
@@ -91,6 +91,8 @@ def normalize_host(raw: bytes) -> bytes:
     invalid host: names have letters, digits, ``-`` and ``_`` only (international
     ones in their A-label form), and an address has no zone.
     """
+    if len(raw) <= 253 and _PLAIN_HOST.fullmatch(raw) is not None:
+        return raw
     parts = _AUTHORITY.fullmatch(raw)
     if parts is None or int(parts["port"] or 0) > 65535:
         raise TargetRefused(Refusal.HOST)
@@ -149,6 +151,7 @@ _ESCAPED: Final = b'"<>^`{}|[]'
 _UNCLEAN: Final = re.compile(rb"%[0-9A-Fa-f]{2}|[^A-Za-z0-9\-._~/!$&'()*+,;=:@]", re.DOTALL)
 _SLASHES: Final = re.compile(rb"//+")
 _PARAMETERS: Final = re.compile(rb";[^/]*")
+_PLAIN_HOST: Final = re.compile(rb"[a-z0-9_-]{1,63}+(?:\.[a-z0-9_-]{1,63}+)*+")
 _AUTHORITY: Final = re.compile(
     rb"(?:(?P<name>[A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]+)*)\.?|\[(?P<address>[0-9A-Fa-f:.]+)\])"
     rb"(?::(?P<port>[0-9]{1,5}))?"

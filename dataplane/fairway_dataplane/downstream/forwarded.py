@@ -53,7 +53,7 @@ class Forwarding:
         proto = b"https" if secure else b"http"
         return self._lines(
             hops=peer, client=peer, proto=proto, host=authority, port=_port(authority, proto),
-            element=_element(peer, proto, authority),
+            element=_element(peer, proto, authority) if self.forwarded else b"",
         )  # fmt: skip
 
     def believe(self, exchange: Exchange, *, address: str) -> Block:
@@ -151,9 +151,10 @@ def _element(peer: bytes, proto: bytes, host: bytes) -> bytes:
 
 
 def _port(authority: bytes, proto: bytes) -> bytes:
-    found = _authority_port(authority)
-    if found is not None:
-        return found[1]
+    if b":" in authority:
+        found = _authority_port(authority)
+        if found is not None:
+            return found[1]
     return b"443" if proto == b"https" else b"80"
 
 
