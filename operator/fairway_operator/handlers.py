@@ -17,6 +17,7 @@ import random
 import time
 from collections.abc import Awaitable, Callable, Collection
 from dataclasses import dataclass
+from http import HTTPStatus
 from typing import Any
 
 import aiohttp
@@ -26,7 +27,12 @@ import structlog
 from fairway_operator.config import OperatorConfig
 from fairway_operator.inbox import Inbox, WatchEvent
 from fairway_operator.kube.client import Access
-from fairway_operator.kube.paths import FIELD_SELECTORS, KIND_PATHS, LABELLED_KINDS
+from fairway_operator.kube.paths import (
+    FIELD_SELECTORS,
+    KIND_PATHS,
+    LABELLED_KINDS,
+    OPTIONAL_KINDS,
+)
 from fairway_operator.refs import Kind
 
 log = structlog.get_logger(__name__)
@@ -84,6 +90,7 @@ class Watch:
         self._hooks = hooks
         self._listed = False
         self._heard_at = 0.0
+        self._refused = False
 
     async def run(self) -> None:
         """Watch until cancelled."""
@@ -115,6 +122,7 @@ class Watch:
         )
         self._hooks.claim_signals()
         self._listed, self._heard_at = False, time.monotonic()
+        self._refused = False
         # Not kopf.run_tasks: it ends by cancelling every task of the loop, ours as well.
         try:
             done = await self._until_one_ends(tasks)
@@ -136,6 +144,8 @@ class Watch:
             )
             if done:
                 return done
+            if self._refused:
+                raise WatchStalledError("refused: the storage of the kind is made anew")
             quiet_seconds = time.monotonic() - self._heard_at
             if quiet_seconds > (STALL_SECONDS if self._listed else BEGIN_SECONDS):
                 raise WatchStalledError(f"no request for {quiet_seconds:.0f} s")
@@ -191,6 +201,10 @@ class Watch:
         if not params.url.path.endswith(f"/{KIND_PATHS[self.kind].plural}"):
             return
         self._listed, self._heard_at = True, time.monotonic()
+        # A CRD that is replaced gets another storage. A watch that kopf resumes meanwhile can
+        # stay silent, so it begins with a list instead.
+        renewed = params.response.status == HTTPStatus.TOO_MANY_REQUESTS
+        self._refused = self._refused or (renewed and self.kind in OPTIONAL_KINDS)
         if "watch" not in params.url.query and "continue" not in params.url.query:
             self._hooks.on_gap(self.kind)
 

@@ -40,6 +40,8 @@ class ApiServer:
     requests: list[tuple[str, str, dict[str, str]]] = field(default_factory=list)
     denied: set[str] = field(default_factory=set)
     """Plurals that answer 403."""
+    busy: set[str] = field(default_factory=set)
+    """Plurals that answer 429, as those of a CRD do while it is replaced."""
     absent: set[str] = field(
         default_factory=lambda: {KIND_PATHS[kind].plural for kind in OPTIONAL_KINDS}
     )
@@ -115,6 +117,8 @@ class ApiServer:
         plural = plural_of(request.path)
         if plural in self.denied:
             return failure(403, f"{plural} is forbidden")
+        if plural in self.busy:
+            return failure(429, "storage is (re)initializing")
         if plural in self.absent:
             return failure(404, "the server could not find the requested resource")
         if request.method != "GET":

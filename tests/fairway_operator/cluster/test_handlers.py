@@ -111,6 +111,26 @@ async def test_a_watch_that_may_not_go_on_is_started_again(
     assert run.claims >= 2
 
 
+async def test_a_watch_begins_anew_when_the_storage_of_its_kind_does(
+    api: "ApiServer", client: KubeClient, config: OperatorConfig, eventually: Eventually
+) -> None:
+    """A replaced CRD refuses the watch that goes on; one that is resumed may stay silent."""
+    api.absent.clear()
+    run = Run(client, config, Kind.ROUTE)
+    async with run.running():
+        await eventually(lambda: len(api.watchers) == 1)
+        lists = len(run.gaps)
+        api.busy = {"routes"}
+        api.end_watches()
+        await eventually(lambda: run.watch.failures > 0, seconds=5.0)
+        api.busy.clear()
+        api.put(Kind.ROUTE, "a")
+
+        await eventually(lambda: len(run.inbox) == 1, seconds=5.0)
+
+    assert len(run.gaps) > lists
+
+
 async def test_other_tasks_outlive_a_watch_that_stopped(
     api: "ApiServer", run: Run, eventually: Eventually, monkeypatch: pytest.MonkeyPatch
 ) -> None:
