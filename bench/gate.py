@@ -147,6 +147,9 @@ def _installed(commit: str) -> Path:
     program = tree / ".venv" / "bin" / "fairway"
     done = tree / ".venv" / ".installed"
     if not done.exists():
+        for old in TREES.glob("*"):
+            if old != tree:
+                _git("worktree", "remove", "--force", str(old))
         _git("worktree", "prune")
         if not tree.exists():
             _git("worktree", "add", "--force", "--detach", str(tree), commit)

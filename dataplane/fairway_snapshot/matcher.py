@@ -31,6 +31,9 @@ _T_co = TypeVar("_T_co", covariant=True)
 _GROUP: Final = 8
 """How many patterns one scan rules out together."""
 
+_NO_PATHS: Final = frozenset((b"*", b""))
+"""Targets that no route is asked about."""
+
 _ALONE: Final = 2
 """So many are cheaper to ask one by one."""
 
@@ -38,11 +41,15 @@ _ALONE: Final = 2
 class HostMatcher(Generic[T]):
     """The routes of one host, ready to match."""
 
-    __slots__ = ("_exact", "_prefixes")
+    __slots__ = ("_exact", "_only", "_prefixes")
 
     def __init__(self, exact: "dict[bytes, _Choice[T]]", prefixes: "_Segment[T]") -> None:
         self._exact = exact
         self._prefixes = prefixes
+        # Many hosts have one route for every path. Of ten thousand hosts none is in the
+        # processor's cache, and each object on the way is a wait for memory.
+        alone = not prefixes.below and not prefixes.choice.tests and exact.keys() <= _NO_PATHS
+        self._only = prefixes.choice.otherwise if alone else None
 
     def match(
         self, path: bytes, method: bytes, headers: Sequence[tuple[bytes, bytes]], query: bytes
@@ -53,6 +60,8 @@ class HostMatcher(Generic[T]):
         ``path`` is normalised and without query, header names are lower case, and ``query``
         is as it came, without its question mark.
         """
+        if self._only is not None and path[:1] == b"/":
+            return self._only
         if b";" in path:
             path = without_parameters(path)
         choice = self._exact.get(path)
@@ -288,7 +297,7 @@ class _Index(Generic[T]):
             for path, ranks in self._exact.items()
         }
         # The target of OPTIONS * is not a path, and no route is asked about it.
-        exact[b"*"] = exact[b""] = _Choice((), None)
+        exact.update(dict.fromkeys(_NO_PATHS, _Choice((), None)))
         self._settle()
         return HostMatcher(exact, self._root)
 
