@@ -11,7 +11,6 @@ beyond that fails.
 import argparse
 import contextlib
 import os
-import statistics
 import subprocess
 import sys
 import tempfile
@@ -73,14 +72,12 @@ def judge(workload: str, rounds: Mapping[str, Sequence[float]]) -> Verdict:
 
     Other work on the machine only ever adds to a cost, so that a contestant's
     own cost is near its least. The noise is how far the two runs of the merge
-    base are apart, and HEAD is slower only if least and median both say so.
+    base are apart.
     """
     least = {name: min(costs) for name, costs in rounds.items()}
-    middle = {name: statistics.median(costs) for name, costs in rounds.items()}
     base = min(least[BASE], least[AGAIN])
     noise = max(least[BASE], least[AGAIN]) / base - 1
-    by_median = middle[HEAD] / min(middle[BASE], middle[AGAIN])
-    return Verdict(workload, noise, min(least[HEAD] / base, by_median))
+    return Verdict(workload, noise, least[HEAD] / base)
 
 
 def _measure(
