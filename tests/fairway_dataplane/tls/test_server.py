@@ -3,8 +3,10 @@
 import asyncio
 import gc
 import itertools
+import os
 import ssl
 from contextlib import suppress
+from pathlib import Path
 
 import pytest
 
@@ -492,6 +494,26 @@ async def test_answers_written_while_requests_are_read_leave_in_one_write(server
 
     assert await client.receive(8) == b"okokokok"
     client.close()
+
+
+async def test_a_large_answer_leaves_no_large_buffer_behind(server: Server) -> None:
+    data = bytes(256 * 1024)
+    clients = [await Client.connect(server.port) for _ in range(40)]
+    layers = [(await server.inner()).tls() for _ in clients]
+    before = resident_bytes()
+    for client, layer in zip(clients, layers, strict=True):
+        layer.write(data)
+        assert await client.receive(len(data)) == data
+
+    kept = (resident_bytes() - before) / len(clients)
+    for client in clients:
+        client.close()
+    # OpenSSL's buffers never shrink; the client's are in this process too.
+    assert kept < 200 * 1024
+
+
+def resident_bytes() -> int:
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
 # Hostile bytes.
