@@ -233,7 +233,7 @@ class Publisher:
         """Serve one call; its end, however it comes, is the end of the subscriber."""
         role = _role(context)
         if role is not Role.DATAPLANE:
-            await context.abort(grpc.StatusCode.PERMISSION_DENIED, "this is for data planes")
+            await _refuse(requests, context, "this is for data planes")
         if len(self._calls) >= self._max_subscribers:
             await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, "too many subscribers")
         try:
@@ -249,7 +249,7 @@ class Publisher:
     async def _report(self, requests: AsyncIterator[bytes], context: _Context) -> bytes:
         """Take what another replica says of its data planes."""
         if _role(context) is not Role.OPERATOR:
-            await context.abort(grpc.StatusCode.PERMISSION_DENIED, "this is for operators")
+            await _refuse(requests, context, "this is for operators")
         receiving = asyncio.create_task(relay.receive_reports(requests, self._ledger))
         stopping = asyncio.create_task(self._stopping.wait())
         try:
@@ -351,6 +351,19 @@ def _configuration(credentials: Credentials) -> grpc.ServerCertificateConfigurat
     return grpc.ssl_server_certificate_configuration(
         [(credentials.key.reveal(), credentials.chain)], root_certificates=credentials.trusted
     )
+
+
+async def _refuse(requests: AsyncIterator[bytes], context: _Context, reason: str) -> None:
+    """
+    Refuse a caller with a certificate for something else.
+
+    Its first message is read before: a refusal that overtakes it resets the
+    stream, and the caller may then see the reset and not the status.
+    """
+    with contextlib.suppress(TimeoutError, StopAsyncIteration):
+        async with asyncio.timeout(HELLO_SECONDS):
+            await anext(requests)
+    await context.abort(grpc.StatusCode.PERMISSION_DENIED, reason)
 
 
 def _role(context: _Context) -> Role | None:
