@@ -189,19 +189,19 @@ async def test_a_namespace_of_200_ingresses_goes_at_once(world: World, load: Loa
 
 
 async def test_a_crd_is_upgraded_in_place(world: World, load: Load) -> None:
-    site = world.site("upgraded.test")
-    await world.apps.apply(objects.route("upgraded", "upgraded.test", {"red": 1}))
+    site = world.site("new-schema.test")
+    await world.apps.apply(objects.route("new-schema", "new-schema.test", {"red": 1}))
     await world.answers(site, "red")
     crd = json.loads(await run("kubectl", "get", "crd", "routes.fairway.dev", "--output=json"))
     schema = crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"]
     schema["properties"]["spec"]["properties"]["later"] = {"type": "string"}
     try:
         await run("kubectl", "replace", "--filename=-", stdin=json.dumps(crd))
-        await world.apps.apply(objects.route("upgraded", "upgraded.test", {"blue": 1}))
+        await world.apps.apply(objects.route("new-schema", "new-schema.test", {"blue": 1}))
         await world.answers(site, "blue")
     finally:
         await run("kubectl", "replace", "--filename", str(_CRD))
-    await world.apps.apply(objects.route("upgraded", "upgraded.test", {"red": 1}))
+    await world.apps.apply(objects.route("new-schema", "new-schema.test", {"red": 1}))
     await world.answers(site, "red")
     assert load.answered
 
