@@ -201,8 +201,8 @@ class Watch:
         if not params.url.path.endswith(f"/{KIND_PATHS[self.kind].plural}"):
             return
         self._listed, self._heard_at = True, time.monotonic()
-        # A CRD that is replaced gets another storage. A watch that kopf resumes meanwhile can
-        # stay silent, so it begins with a list instead.
+        # A CRD that is replaced gets another storage, and answers 429 until it is ready. Nobody
+        # promises that a version of the old one means the same there: begin with a list.
         renewed = params.response.status == HTTPStatus.TOO_MANY_REQUESTS
         self._refused = self._refused or (renewed and self.kind in OPTIONAL_KINDS)
         if "watch" not in params.url.query and "continue" not in params.url.query:
