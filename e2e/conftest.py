@@ -67,7 +67,7 @@ class World:
         return Site(node(), HTTPS_NODE_PORT, host, path, trusting)
 
     async def answers(self, site: Site, app: str) -> float:
-        """Wait until a backend answers for a site; return after how many seconds."""
+        """Wait until a backend answers for a site once; return after how many seconds."""
 
         async def by_the_app() -> bool:
             with suppress(OSError, EOFError, ValueError, TimeoutError):
@@ -76,6 +76,20 @@ class World:
             return False
 
         return await eventually(f"{site.host}{site.path} is answered by {app}", by_the_app)
+
+    async def everywhere(self, site: Site, app: str) -> None:
+        """Wait until a backend answers for a site, whichever data plane is asked."""
+        await self.answers(site, app)
+        await self.one_snapshot()
+
+    async def one_snapshot(self) -> None:
+        """Wait until every data plane serves the same snapshot."""
+        pods = await self.system.pods("dataplane")
+
+        async def equal() -> bool:
+            return len(set(await asyncio.gather(*map(self.snapshot, pods)))) == 1
+
+        await eventually("all data planes serve one snapshot", equal)
 
     async def metric(self, pod: str, start: str) -> float:
         """Return the sum of a pod's samples that start like this."""

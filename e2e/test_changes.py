@@ -15,7 +15,7 @@ STEADY_SECONDS = 1.0
 async def test_an_edit_moves_the_traffic_and_fails_no_request(world: World) -> None:
     site = world.site("edited.test")
     await world.apps.apply(objects.ingress("edited", "edited.test", "red"))
-    await world.answers(site, "red")
+    await world.everywhere(site, "red")
     async with Load(site) as load:
         for app in ("blue", "red", "blue"):
             await asyncio.sleep(STEADY_SECONDS)
@@ -29,7 +29,7 @@ async def test_new_pods_take_part_and_leaving_pods_fail_no_request(world: World)
     await world.apps.apply(
         *objects.backend("scaled"), objects.ingress("scaled", "scaled.test", "scaled")
     )
-    await world.answers(site, "scaled")
+    await world.everywhere(site, "scaled")
     async with Load(site) as load:
         await asyncio.sleep(STEADY_SECONDS)
         await world.apps.scale("deployment/scaled", 4)
@@ -49,7 +49,7 @@ async def test_a_rollout_of_the_backend_fails_no_request(world: World) -> None:
         *objects.backend("rolled", replicas=3), objects.ingress("rolled", "rolled.test", "rolled")
     )
     await world.apps.rolled_out("deployment/rolled")
-    await world.answers(site, "rolled")
+    await world.everywhere(site, "rolled")
     async with Load(site) as load:
         await asyncio.sleep(STEADY_SECONDS)
         await world.apps.apply(*objects.backend("rolled", replicas=3, version="2"))

@@ -1,6 +1,5 @@
 """Parts that fail: what goes on without them, and what they do when they are back."""
 
-import asyncio
 
 from e2e import objects
 from e2e.conftest import World
@@ -12,7 +11,7 @@ from e2e.privileged import Privileged
 async def test_traffic_goes_on_while_every_operator_is_killed(world: World) -> None:
     site = world.site("orphaned.test")
     await world.apps.apply(objects.ingress("orphaned", "orphaned.test", "red"))
-    await world.answers(site, "red")
+    await world.everywhere(site, "red")
     async with Load(site) as load:
         pods = await world.system.pods("operator")
         await world.system.kubectl("delete", "pod", *pods, "--force", "--grace-period=0")
@@ -32,8 +31,7 @@ async def test_a_killed_data_plane_serves_its_last_snapshot_while_no_operator_an
         objects.ingress("kept-plain", "kept-plain.test", "red"),
     )
     await world.answers(world.site("kept.test", secure=True), "red")
-    await world.answers(world.site("kept-plain.test"), "red")
-    await _programmed_everywhere(world)
+    await world.everywhere(world.site("kept-plain.test"), "red")
     await world.system.scale("deployment/fairway-operator", 0)
     await eventually("no operator is left", lambda: _no_operator(world))
     try:
@@ -117,14 +115,3 @@ async def _restarts(world: World) -> dict[str, int]:
         item["metadata"]["name"]: item["status"]["containerStatuses"][0]["restartCount"]
         for item in items
     }
-
-
-async def _programmed_everywhere(world: World) -> None:
-    """Wait until every data plane serves the same snapshot."""
-    pods = await world.system.pods("dataplane")
-
-    async def equal() -> bool:
-        found = await asyncio.gather(*(world.snapshot(pod) for pod in pods))
-        return len(set(found)) == 1
-
-    await eventually("all data planes serve one snapshot", equal)

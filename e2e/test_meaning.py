@@ -41,7 +41,7 @@ async def test_h8_a_connection_serves_no_host_that_its_certificate_is_not_for(
     )
     secure, other = world.site("sni.test", secure=True), world.site("other.test", secure=True)
     await world.answers(secure, "red")
-    await world.answers(other, "blue")
+    await world.everywhere(other, "blue")
 
     connection = await Connection.open(secure)
     with closing(connection):

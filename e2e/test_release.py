@@ -33,7 +33,7 @@ async def test_an_upgrade_fails_no_request(world: World) -> None:
         objects.ingress("upgraded-tls", "upgraded-tls.test", "blue", secret="upgraded-tls"),
     )
     await world.answers(site, "red")
-    await world.answers(secure, "blue")
+    await world.everywhere(secure, "blue")
     old = set(await world.system.pods("dataplane")) | set(await world.system.pods("operator"))
     async with Load(site) as load, Load(secure) as secure_load:
         await world.release.install(

@@ -36,7 +36,7 @@ async def load(world: World) -> AsyncIterator[Load]:
     """Ask a site that no scenario changes, from beginning to end; no request may fail."""
     site = world.site("steady.test")
     await world.apps.apply(objects.ingress("steady", "steady.test", "red"))
-    await world.answers(site, "red")
+    await world.everywhere(site, "red")
     async with Load(site) as load:
         yield load
     assert load.answered > 100, load.story()
@@ -52,7 +52,7 @@ async def test_an_api_server_that_is_down_takes_nothing_with_it(
         objects.ingress("deleted", "deleted.test", "red"),
     )
     await world.answers(world.site("outlived.test"), "red")
-    await world.answers(world.site("deleted.test"), "red")
+    await world.everywhere(world.site("deleted.test"), "red")
     outage = asyncio.create_task(privileged.hold_down("kube-apiserver", OUTAGE_SECONDS))
     await _down()
     assert load.answered

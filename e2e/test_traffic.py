@@ -16,7 +16,7 @@ async def test_an_ingress_is_answered_by_its_own_pods(world: World) -> None:
         objects.ingress("red", "red.test", "red"), objects.ingress("blue", "blue.test", "blue")
     )
     await world.answers(world.site("red.test"), "red")
-    await world.answers(world.site("blue.test"), "blue")
+    await world.everywhere(world.site("blue.test"), "blue")
     answer = await ask(world.site("red.test", "/some/path?with=query"), "x-mine: kept")
     told = answer.told()
     assert told["request"] == "GET /some/path?with=query HTTP/1.1"
@@ -34,6 +34,7 @@ async def test_a_route_shares_its_host_by_weight(world: World) -> None:
         return (await ask(site)).status == 200
 
     await eventually("the Route is served", served)
+    await world.one_snapshot()
     apps: Counter[str] = Counter()
     for _ in range(300):
         apps[(await ask(site)).told()["app"]] += 1
@@ -57,7 +58,7 @@ async def test_the_certificate_of_a_host_comes_from_its_secret(world: World) -> 
         objects.ingress("second", "second.test", "blue", secret="second-tls"),
     )
     await world.answers(world.site("first.test", secure=True), "red")
-    await world.answers(world.site("second.test", secure=True), "blue")
+    await world.everywhere(world.site("second.test", secure=True), "blue")
     assert await _certificate(world.site("first.test", secure=True)) == first.der
     assert await _certificate(world.site("second.test", secure=True)) == second.der
     redirect = await ask(world.site("first.test", "/some?query"))
@@ -111,7 +112,7 @@ async def test_what_is_deleted_is_withdrawn(world: World) -> None:
     )
     sites = [world.site("gone.test"), world.site("gone-r.test")]
     for site in sites:
-        await world.answers(site, "red")
+        await world.everywhere(site, "red")
     await world.apps.delete("ingress", "gone")
     await world.apps.delete("routes.fairway.dev", "gone")
 

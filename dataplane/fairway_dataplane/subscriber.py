@@ -40,7 +40,10 @@ from fairway_snapshot.protocol import (
 
 CONNECT_LIMIT_SECONDS = 5.0
 SHORTEST_BACKOFF_SECONDS = 0.2
-LONGEST_BACKOFF_SECONDS = 10.0
+LONGEST_BACKOFF_SECONDS = 3.0
+"""No change goes live sooner after an operator is back."""
+STEADY_SECONDS = 10.0
+"""A stream that lasted as long was no failure when it ends."""
 WATCH_FILES_SECONDS = 2.0
 EXPIRY_WARNING = timedelta(hours=1)
 
@@ -149,7 +152,7 @@ class Subscriber:
                 _log.exception("stream_bug", operator=address)
                 self._note_trouble(address, type(error).__name__)
             lasted = time.monotonic() - began
-            failures = 0 if lasted > LONGEST_BACKOFF_SECONDS else failures + 1
+            failures = 0 if lasted > STEADY_SECONDS else failures + 1
             self.peer = ""
             await asyncio.sleep(_backoff(failures))
 
