@@ -104,6 +104,8 @@ class Retry(Record, frozen=True, kw_only=True):
     codes: tuple[int, ...] = ()
     per_try_timeout: float | None = None
     """Seconds; None takes ``Timeouts.backend_request``."""
+    budget: int | None = None
+    """Percent of a backend's requests that may be retries; None takes that of the backend."""
 
 
 class WeightedBackend(Record, frozen=True, kw_only=True):
@@ -180,6 +182,25 @@ class Endpoint(Record, frozen=True, kw_only=True, array_like=True):
     port: int
 
 
+class HealthCheck(Record, frozen=True, kw_only=True):
+    """How each endpoint is asked whether it is well: a GET on a connection of its own."""
+
+    path: str
+    """With its query."""
+    host: str = ""
+    """The Host field; empty sends the address of the endpoint."""
+    statuses: tuple[tuple[int, int], ...] = ((200, 399),)
+    """Ranges, both ends included; those of a probe of Kubernetes unless said otherwise."""
+    interval_seconds: float = 10.0
+    """From one check of an endpoint to its next."""
+    timeout_seconds: float = 2.0
+    """To connect and to answer; more is a failure."""
+    unhealthy: int = 3
+    """So many failures in a row take an endpoint out of the choice."""
+    healthy: int = 2
+    """So many successes in a row bring it back."""
+
+
 class Backend(Record, frozen=True, kw_only=True):
     """A named set of endpoints; sorted, without duplicates."""
 
@@ -198,6 +219,17 @@ class Backend(Record, frozen=True, kw_only=True):
     """In flight from one worker, waiting ones included; more get 503. 0 is no limit."""
     max_pending: int = 0
     """Waiting in one worker for a connection; more get 503. 0 is no limit."""
+    max_connections: int = 0
+    """Of one worker: in use, kept and being opened. 0 is no limit."""
+    max_retries: int = 0
+    """Further attempts in flight from one worker; more are not made. 0 is no limit."""
+    retry_budget: int | None = None
+    """Percent of requests that may be retries; None takes the data plane's setting."""
+    adaptive_concurrency: bool = False
+    """Bound what is in flight by what answers take: more get 503."""
+    eject_latency_factor: float | None = None
+    """So many times as slow as the others is too slow; None takes the setting, 0 is never."""
+    health_check: HealthCheck | None = None
 
 
 class Certificate(Record, frozen=True, kw_only=True):
