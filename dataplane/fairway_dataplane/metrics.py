@@ -29,6 +29,7 @@ from prometheus_client.registry import Collector
 from fairway_dataplane.tally import (
     DURATION_SECONDS,
     MATCH_SECONDS,
+    BackendTally,
     Histogram,
     Tally,
 )
@@ -68,7 +69,9 @@ def sum_of(tallies: Iterable[Tally]) -> Tally:
 def retired(tally: Tally) -> Tally:
     """Return what remains of the tally of a worker that is gone: what it counted, no levels."""
     backends = {
-        name: msgspec.structs.replace(backend, active=0, idle=0)
+        name: msgspec.structs.replace(
+            backend, active=0, idle=0, endpoints={}, panicking=0, limit=0
+        )
         for name, backend in tally.backends.items()
     }
     levels: dict[str, Any] = {name: 0 for name in _LEVELS if name in tally.__struct_fields__}
@@ -184,7 +187,6 @@ def _of_backends(tally: Tally) -> Iterator[Metric]:
         ("connects", "Connections opened to backends."),
         ("reuses", "Requests sent on a kept connection."),
         ("retries", "Further attempts after the first."),
-        ("ejections", "Endpoints left out because requests to them failed in a row."),
     ):
         yield _counter(
             f"fairway_upstream_{word}",
@@ -192,6 +194,46 @@ def _of_backends(tally: Tally) -> Iterator[Metric]:
             {(name,): getattr(counted, word) for name, counted in backends.items()},
             ("backend",),
         )
+    yield from _of_health(backends)
+
+
+def _of_health(backends: Mapping[str, BackendTally]) -> Iterator[Metric]:
+    for name, text, field, label in (
+        ("ejections", "Endpoints taken out of the choice, by why.", "ejections", "reason"),
+        ("health_checks", "Health checks of endpoints, by result.", "checks", "result"),
+    ):
+        yield _counter(
+            f"fairway_upstream_{name}",
+            text,
+            {
+                (backend, word): number
+                for backend, counted in backends.items()
+                for word, number in getattr(counted, field).items()
+            },
+            ("backend", label),
+        )
+    yield _gauges(
+        "fairway_upstream_endpoints",
+        "Endpoints by how they stand with each worker; the sum over workers.",
+        {
+            (backend, state): number
+            for backend, counted in backends.items()
+            for state, number in counted.endpoints.items()
+        },
+        ("backend", "state"),
+    )
+    yield _gauges(
+        "fairway_upstream_panicking",
+        "Workers that follow no health checks, because too many endpoints do not pass them.",
+        {(backend,): counted.panicking for backend, counted in backends.items() if counted.checks},
+        ("backend",),
+    )
+    yield _gauges(
+        "fairway_upstream_concurrency_limit",
+        "Requests in flight that adaptive concurrency allows; the sum over workers.",
+        {(backend,): counted.limit for backend, counted in backends.items() if counted.limit},
+        ("backend",),
+    )
 
 
 def _of_connections(tally: Tally) -> Iterator[Metric]:

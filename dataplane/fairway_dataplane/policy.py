@@ -107,6 +107,24 @@ class Limits:
     connections_per_client: int = 0
     """Client connections of one address (/32 or /64); 0 is no limit."""
 
+    active_requests: int = 0
+    """In flight in one worker, tunnels included; more are answered with 503. 0 is no limit."""
+
+    memory_bytes: int = 0
+    """Resident memory of one worker; above it, requests are shed with 503. 0 is no limit."""
+
+    memory_percent: int = 90
+    """
+    The same, as a share of the memory limit of the container (control group version 2),
+    which all of its workers use together. 0 is no limit.
+    """
+
+    descriptors_percent: int = 90
+    """
+    Share of the open files that a worker may have; above it, new connections wait in the
+    queue of the listening sockets. 0 only stops at the last one.
+    """
+
     connect_seconds: float = 2.0
     """One connection attempt to an endpoint."""
 
@@ -135,7 +153,10 @@ class Limits:
     """Of a kept connection to an endpoint; below the usual 60 s of servers."""
 
     retry_budget_percent: int = 20
-    """Retries by requests, over the last ten seconds; the rest fails at once."""
+    """
+    Retries by requests to a backend, over the last ten seconds; the rest fails at once. 0 is no
+    retry.
+    """
 
     eject_failures: int = 5
     """
@@ -147,7 +168,19 @@ class Limits:
     """For so long an endpoint is left out; doubled each time, up to 300 s."""
 
     eject_percent: int = 50
-    """Most endpoints of a backend that may be left out at once."""
+    """
+    Most endpoints of a backend that may be left out at once. If more do not pass their health
+    checks, the checks are not followed.
+    """
+
+    eject_latency_factor: float = 5.0
+    """
+    An endpoint whose answers take so many times the median of its backend, and 50 ms more than
+    it, is left out as well. 0 never.
+    """
+
+    eject_latency_seconds: float = 10.0
+    """For so long it must have been that slow."""
 
     allow_loopback_names: bool = False
     """Endpoints given by name may resolve to loopback or link-local addresses."""

@@ -15,7 +15,7 @@ What is read of a matched route (``table.RouteEntry``): ``name``; ``chain``
 without backends); ``split`` (``balancer.Split`` or None); ``request_seconds``,
 ``backend_request_seconds``, ``connect_seconds``, ``idle_seconds`` (floats, the
 setting already applied, ``clock.NEVER`` for no limit); ``retry_attempts``,
-``retry_codes`` (frozenset of int); ``allow_encoded_slash``;
+``retry_codes`` (frozenset of int); ``retry_budget`` (percent or None); ``allow_encoded_slash``;
 ``max_body_bytes`` (0 is no limit); ``tally`` (``RouteTally``). Of a table:
 ``match(exchange) -> RouteEntry | None``.
 """
@@ -39,10 +39,6 @@ if TYPE_CHECKING:
 _MATCH_SAMPLE = 63
 """The time of one match in 64 is taken; a mask for the count of requests."""
 
-_BUDGET_SECONDS = 10.0
-_BUDGET_FREE = 10
-"""Retries in each such time that no budget forbids: a quiet worker may retry too."""
-
 _HERE = DirectResponse(204)
 
 _NOT_IMPLEMENTED = 501
@@ -52,10 +48,7 @@ _NOT_IMPLEMENTED = 501
 class Proxy:
     """Forward exchanges; one per worker."""
 
-    __slots__ = (
-        "_budget_requests", "_budget_retries", "_budget_since", "_clock", "_limits", "_on_bug",
-        "_on_finished", "_tables", "_tally",
-    )  # fmt: skip
+    __slots__ = ("_clock", "_limits", "_on_bug", "_on_finished", "_tables", "_tally")
 
     def __init__(  # noqa: PLR0913 - each belongs to another owner
         self,
@@ -79,9 +72,6 @@ class Proxy:
         self._tally = tally
         self._on_finished = on_finished
         self._on_bug = on_bug
-        self._budget_since = clock.now
-        self._budget_requests = 0
-        self._budget_retries = 0
 
     # Called by the downstream side.
 
@@ -149,8 +139,10 @@ class Proxy:
                 durations = backend.tally.durations
                 durations.counts[bisect_left(DURATION_SECONDS, upstream_seconds)] += 1
                 durations.sum_seconds += upstream_seconds
-                if exchange.status > _NOT_IMPLEMENTED or exchange.reason or backend.suspects:
+                if exchange.status > _NOT_IMPLEMENTED or exchange.reason or backend.attentive:
                     backend.judge(exchange)
+            elif exchange.attempts > 1 and exchange.backend is not None:
+                exchange.backend.judge(exchange)
         if exchange.reason:
             count(self._tally.terminations, exchange.reason)
         if self._on_finished is not None:
@@ -188,7 +180,7 @@ class Proxy:
             count(backend.tally.errors, error.reason.value)
             if error.reason is not Reason.UPSTREAM_CONNECT:
                 # Failed connections are remembered where they fail.
-                backend.note_failure(exchange)
+                backend.note_failure(exchange.endpoint)
         allowed = error.retry is Retry.SAFE or (
             error.retry is Retry.IF_IDEMPOTENT and exchange.method in IDEMPOTENT
         )
@@ -197,13 +189,15 @@ class Proxy:
 
     def disliked(self, exchange: Exchange) -> bool:
         """Try again because of the status; False to let the answer pass."""
-        endpoint = exchange.endpoint
-        if exchange.method not in IDEMPOTENT or not self._retry(exchange):
+        endpoint, backend = exchange.endpoint, exchange.backend
+        if backend is None or exchange.method not in IDEMPOTENT:
             return False
-        again, exchange.endpoint = exchange.endpoint, endpoint
-        if exchange.backend is not None:
-            exchange.backend.judge(exchange)
-        exchange.endpoint = again
+        tried = exchange.tried
+        backend.avoid(exchange, endpoint)
+        if not self._retry(exchange):
+            exchange.tried = tried
+            return False
+        backend.note_answer(endpoint, exchange.status)
         return True
 
     def crashed(self, exchange: Exchange, bug: Exception) -> None:
@@ -239,21 +233,9 @@ class Proxy:
         route, backend = exchange.route, exchange.backend
         if route is None or backend is None or exchange.attempts > max(1, route.retry_attempts):
             return False
-        if exchange.body_sent or not exchange.request_complete or not self._spend():
+        if exchange.body_sent or not exchange.request_complete:
             return False
-        backend.tally.retries += 1
-        return backend.connect(exchange, route.connect_seconds)
-
-    def _spend(self) -> bool:
-        """Take one retry out of the budget; False if there is none left."""
-        now, requests = self._clock.now, self._tally.requests
-        if now - self._budget_since > _BUDGET_SECONDS:
-            self._budget_since, self._budget_requests, self._budget_retries = now, requests, 0
-        share = (requests - self._budget_requests) * self._limits.retry_budget_percent // 100
-        if self._budget_retries >= max(share, _BUDGET_FREE):
-            return False
-        self._budget_retries += 1
-        return True
+        return backend.retry(exchange, route.connect_seconds, route.retry_budget)
 
 
 _LABELS: dict[bytes, dict[int, str]] = {

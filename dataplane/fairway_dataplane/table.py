@@ -45,6 +45,8 @@ class RouteEntry:
     idle_seconds: float
     retry_attempts: int
     retry_codes: frozenset[int]
+    retry_budget: int | None
+    """Percent of the backend's requests; None leaves it to the backend."""
     allow_encoded_slash: bool
     max_body_bytes: int
     """0 is no limit."""
@@ -196,6 +198,7 @@ class _Builder:
             idle_seconds=_seconds(timeouts.idle, limits.backend_idle_seconds),
             retry_attempts=RETRY_ATTEMPTS if retry is None else retry.attempts,
             retry_codes=frozenset(() if retry is None else retry.codes),
+            retry_budget=None if retry is None else retry.budget,
             allow_encoded_slash=route.allow_encoded_slash,
             max_body_bytes=(
                 limits.body_bytes if route.max_body_bytes is None else route.max_body_bytes

@@ -55,11 +55,21 @@ class BackendTally(msgspec.Struct):
     connects: int = 0
     """Connections opened."""
     reuses: int = 0
-    """Requests sent on a kept connection."""
+    """Requests sent on a kept connection: the difference of two others, when it is shown."""
+    hand_overs: int = 0
+    """Requests sent on a connection that was opened for them."""
     connect_failures: int = 0
     retries: int = 0
-    ejections: int = 0
-    """Endpoints taken out of the choice because requests to them failed in a row."""
+    ejections: dict[str, int] = msgspec.field(default_factory=dict)
+    """Endpoints taken out of the choice, by why."""
+    endpoints: dict[str, int] = msgspec.field(default_factory=dict)
+    """Endpoints now, by state."""
+    panicking: int = 0
+    """1 while so many endpoints do not pass their health checks that the checks are ignored."""
+    checks: dict[str, int] = msgspec.field(default_factory=dict)
+    """Health checks by ``passed`` and ``failed``."""
+    limit: int = 0
+    """Requests in flight that adaptive concurrency allows now; 0 without it."""
     active: int = 0
     """Connections that serve a request now."""
     idle: int = 0

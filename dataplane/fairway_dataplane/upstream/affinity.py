@@ -15,7 +15,7 @@ from hashlib import blake2b
 from typing import Protocol
 
 from fairway_dataplane.exchange import Exchange, add_response_edit, field_values
-from fairway_dataplane.upstream.health import Endpoint
+from fairway_dataplane.upstream.health import Endpoint, least_bad
 from fairway_snapshot.model import HashKey
 
 _DIGEST_BYTES = 64
@@ -58,23 +58,24 @@ class ConsistentHash:
         endpoints = self._endpoints
         if not endpoints:
             return None
-        load = 1 + sum(endpoint.active for endpoint in endpoints)
-        most = _OVERLOAD * load / len(endpoints)
+        usable, load = 0, 1
+        for endpoint in endpoints:
+            if endpoint.retry_at <= now and endpoint not in exchange.tried:
+                usable += 1
+                # What is being opened will be a request in a moment.
+                load += endpoint.active + endpoint.opening
+        if not usable:
+            return least_bad(endpoints, exchange)
+        # The mean is of those that carry the load; so one of them is always below the bound.
+        most = _OVERLOAD * load / usable
         key = blake2b(self._key(exchange), digest_size=_POINT_BYTES).digest()
         start = bisect_left(self._points, int.from_bytes(key, "big"))
-        passed: dict[int, None] = {}
-        for step in range(len(self._owners)):
-            at = self._owners[(start + step) % len(self._owners)]
-            endpoint = endpoints[at]
-            if endpoint.active < most and endpoint.may_serve(exchange, now):
+        owners = self._owners
+        for step in range(len(owners)):
+            endpoint = endpoints[owners[(start + step) % len(owners)]]
+            if endpoint.active + endpoint.opening < most and endpoint.may_serve(exchange, now):
                 return endpoint
-            passed[at] = None
-            if len(passed) == len(endpoints):
-                break
-        in_order = [endpoints[at] for at in passed]
-        usable = [endpoint for endpoint in in_order if endpoint.may_serve(exchange, now)]
-        untried = [endpoint for endpoint in in_order if endpoint not in exchange.tried]
-        return (usable or sorted(untried, key=_retry_at) or in_order)[0]
+        raise AssertionError("every endpoint is above the mean")
 
 
 class StickyCookie:
@@ -107,10 +108,6 @@ class StickyCookie:
             line += b"; Secure"
         if line not in exchange.response_fields:
             exchange.response_fields += line
-
-
-def _retry_at(endpoint: Endpoint) -> float:
-    return endpoint.retry_at
 
 
 def _token(endpoint: Endpoint) -> bytes:

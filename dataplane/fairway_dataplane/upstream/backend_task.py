@@ -243,7 +243,9 @@ class BackendTask(asyncio.Protocol):
                 return
             detail = self._endpoint.name
             if state == _HEAD:
-                retry = Retry.NEVER if self._held else Retry.IF_IDEMPOTENT
+                # An interim response is an answer that has begun, too.
+                begun = self._held or self._interims
+                retry = Retry.NEVER if begun else Retry.IF_IDEMPOTENT
                 error = ProxyError(
                     Reason.UPSTREAM_RESET, side=Side.UPSTREAM, retry=retry, detail=detail
                 )
@@ -330,7 +332,11 @@ class BackendTask(asyncio.Protocol):
             return
         if exchange.response_edit is not None:
             exchange.response_edit(exchange)
-        exchange.upstream_seconds = monotonic() - exchange.sent_at
+        seconds = monotonic() - exchange.sent_at
+        exchange.upstream_seconds = seconds
+        endpoint = self._endpoint
+        endpoint.answers += 1
+        endpoint.answer_seconds += seconds
         length = exchange.response_length
         head_bytes = exchange.head_bytes
         have = len(data) - head_bytes

@@ -4,7 +4,8 @@ Who serves the next request.
 Decisions only: synchronous, without I/O, and owned by one event loop. A
 balancer chooses among the endpoints of a backend; a split chooses among the
 backends of a route. An endpoint that failed lately, or failed for this very
-request, is chosen only if all others did too.
+request, is chosen only if all others did too; its share goes to all others
+alike, for a neighbour that got all of it would be the next to fail.
 """
 
 import random
@@ -13,7 +14,7 @@ from typing import Generic, Protocol, TypeVar, assert_never
 
 from fairway_dataplane.exchange import Exchange
 from fairway_dataplane.upstream.affinity import ConsistentHash, StickyCookie
-from fairway_dataplane.upstream.health import Endpoint
+from fairway_dataplane.upstream.health import Endpoint, least_bad
 from fairway_snapshot.model import Backend, Balance
 
 T = TypeVar("T")
@@ -75,7 +76,9 @@ class RoundRobin:
         endpoint = endpoints[at]
         if not endpoint.retry_at and not exchange.tried:
             return endpoint
-        return _first_usable(endpoints[at:] + endpoints[:at], exchange, now)
+        endpoint = _first_usable(endpoints[at:] + endpoints[:at], exchange, now)
+        self._next = endpoints.index(endpoint) + 1
+        return endpoint
 
 
 class Random:
@@ -91,8 +94,11 @@ class Random:
         endpoints = self._endpoints
         if not endpoints:
             return None
-        at = _below(len(endpoints))
-        return _first_usable(endpoints[at:] + endpoints[:at], exchange, now)
+        endpoint = endpoints[_below(len(endpoints))]
+        if not endpoint.retry_at and not exchange.tried:
+            return endpoint
+        usable = _usable(endpoints, exchange, now)
+        return usable[_below(len(usable))]
 
 
 class LeastRequests:
@@ -108,14 +114,10 @@ class LeastRequests:
         endpoints = self._endpoints
         if not endpoints:
             return None
-        first = endpoints[_below(len(endpoints))]
-        second = endpoints[_below(len(endpoints))]
-        if second.active < first.active:
-            first = second
-        if not first.retry_at and not exchange.tried:
-            return first
-        by_load = sorted(endpoints, key=lambda endpoint: endpoint.active)
-        return _first_usable(by_load, exchange, now)
+        chosen = _less_busy(endpoints)
+        if not chosen.retry_at and not exchange.tried:
+            return chosen
+        return _less_busy(_usable(endpoints, exchange, now))
 
 
 class SlowStart:
@@ -169,16 +171,27 @@ def _below(limit: int) -> int:
     return int(random.random() * limit)  # noqa: S311 - who guesses it gains nothing
 
 
-def _first_usable(endpoints: Sequence[Endpoint], exchange: Exchange, now: float) -> Endpoint | None:
-    """Return the first that did not fail; if all did, the first that this request has not tried."""
-    second_best: Endpoint | None = None
+def _less_busy(endpoints: Sequence[Endpoint]) -> Endpoint:
+    """Return the less busy of two that are not the same; of one, that one."""
+    number = len(endpoints)
+    first = _below(number)
+    one = endpoints[first]
+    if number == 1:
+        return one
+    other = endpoints[first - 1 - _below(number - 1)]
+    # What is being opened will be busy in a moment.
+    return other if other.active + other.opening < one.active + one.opening else one
+
+
+def _usable(endpoints: Sequence[Endpoint], exchange: Exchange, now: float) -> Sequence[Endpoint]:
+    """Return all that may serve; if none may, the one to try all the same."""
+    usable = [endpoint for endpoint in endpoints if endpoint.may_serve(exchange, now)]
+    return usable or (least_bad(endpoints, exchange),)
+
+
+def _first_usable(endpoints: Sequence[Endpoint], exchange: Exchange, now: float) -> Endpoint:
+    """Return the first that may serve; if none may, the one to try all the same."""
     for endpoint in endpoints:
-        if endpoint in exchange.tried:
-            continue
-        if endpoint.retry_at <= now:
+        if endpoint.retry_at <= now and endpoint not in exchange.tried:
             return endpoint
-        if second_best is None or endpoint.retry_at < second_best.retry_at:
-            second_best = endpoint
-    if second_best is None and endpoints:
-        return endpoints[0]
-    return second_best
+    return least_bad(endpoints, exchange)

@@ -181,6 +181,7 @@ class Race:
         assert self._exchange is not None
         self._attempts += 1
         self._open += 1
+        endpoint.opening += 1
         self._exchange.tried += (endpoint,)
         self._exchange.endpoint = endpoint.name
         self._connector.open(
@@ -212,6 +213,7 @@ class Race:
 
     def _done(self, endpoint: Endpoint, attempt: "asyncio.Task[BackendTask]") -> None:
         self._open -= 1
+        endpoint.opening -= 1
         exchange = self._exchange
         error: BaseException | None = asyncio.CancelledError()
         if not attempt.cancelled():
@@ -249,6 +251,7 @@ class Race:
             return
         self._leave()
         endpoint.active += 1
+        endpoint.tally.hand_overs += 1
         exchange.endpoint = endpoint.name
         try:
             exchange.owner.connected(exchange, task)

@@ -7,7 +7,7 @@ endpoint in between. Both are synchronous; only connecting waits.
 
 import asyncio
 import ssl
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Iterator
 
 from fairway_dataplane.clock import Clock
 from fairway_dataplane.errors import Reason
@@ -16,10 +16,12 @@ from fairway_dataplane.policy import Limits
 from fairway_dataplane.tally import BackendTally, Tally
 from fairway_dataplane.upstream.backend_task import BackendTask
 from fairway_dataplane.upstream.balancer import Balancer, build_balancer
+from fairway_dataplane.upstream.breaker import Breaker
 from fairway_dataplane.upstream.connector import Connector, Race
-from fairway_dataplane.upstream.health import Endpoint, Judge
+from fairway_dataplane.upstream.health import Endpoint, Judge, states
+from fairway_dataplane.upstream.review import Review
 from fairway_snapshot.model import Backend as BackendLeaf
-from fairway_snapshot.model import BackendId, BackendProtocol
+from fairway_snapshot.model import BackendId, BackendProtocol, Balance
 
 _NOWHERE = BackendLeaf(endpoints=())
 
@@ -40,9 +42,8 @@ class Backend:
     """One backend, alive: it outlives tables, and its endpoints are replaced in place."""
 
     __slots__ = (
-        "_balancer", "_by_name", "_clock", "_connector", "_endpoints", "_judge",
-        "_limits", "_max_pending", "_max_requests", "id", "server_name", "suspects", "tally", "tls",
-        "waiting",
+        "_balancer", "_bounded", "_breaker", "_by_name", "_clock", "_connector", "_endpoints",
+        "_judge", "_limits", "_review", "attentive", "id", "server_name", "tally", "tls", "waiting",
     )  # fmt: skip
 
     id: str
@@ -50,8 +51,8 @@ class Backend:
     tls: bool
     server_name: str | None
     """To ask for and to verify over TLS; None does not verify."""
-    suspects: Collection[Endpoint]
-    """While there are any, :meth:`judge` wants to hear of good answers too."""
+    attentive: bool
+    """:meth:`judge` wants to hear of good answers too."""
     waiting: int
     """Exchanges that wait for a connection."""
 
@@ -68,14 +69,21 @@ class Backend:
         self._endpoints: dict[tuple[str, int], Endpoint] = {}
         self._by_name: dict[str, Endpoint] = {}
         self._judge = Judge(
+            tally,
             strikes=limits.eject_failures,
             seconds=limits.eject_seconds,
             percent=limits.eject_percent,
         )
-        self.suspects = self._judge.suspects
+        self._review = Review(
+            clock,
+            self._judge,
+            slow_seconds=limits.eject_latency_seconds,
+            in_flight=self._in_flight,
+        )
+        self._breaker = Breaker(clock, tally, budget_percent=limits.retry_budget_percent)
+        self._bounded = False
+        self.attentive = False
         self.waiting = 0
-        self._max_requests = 0
-        self._max_pending = 0
         self._balancer: Balancer = build_balancer(_NOWHERE, ())
 
     def update(self, leaf: BackendLeaf) -> None:
@@ -85,6 +93,7 @@ class Backend:
         Those that are gone get no new request; what is in flight finishes, and
         their idle connections close.
         """
+        now = self._clock.now
         tls = leaf.protocol is BackendProtocol.HTTPS
         before = self._endpoints
         if (tls, leaf.server_name) != (self.tls, self.server_name):
@@ -101,18 +110,26 @@ class Backend:
                     entry.host, entry.port, self.tally, self._limits.idle_per_endpoint
                 )
                 if before:
-                    endpoint.warm_since = self._clock.now
+                    endpoint.warm_since = endpoint.came_at = now
             after[key] = endpoint
         self._forget(found for key, found in before.items() if key not in after)
         self._endpoints = after
         self._by_name = {endpoint.name: endpoint for endpoint in after.values()}
-        self._judge.keep(after.values())
+        self._judge.keep(after.values(), now)
         self._balancer = build_balancer(leaf, tuple(after.values()))
-        self._max_requests, self._max_pending = leaf.max_requests, leaf.max_pending
+        self._breaker.update(leaf)
+        self._bounded = self._breaker.bounds_requests()
+        self._review.keep(
+            after.values(),
+            factor=_latency_factor(leaf, self._limits),
+            gradient=self._breaker.gradient,
+        )
+        self._attend()
 
     def choose(self, exchange: Exchange) -> Endpoint | None:
-        """Return the endpoint of the next attempt, None without any."""
-        return self._balancer.choose(exchange, self._clock.now)
+        """Return an endpoint to connect to, None without any, and without room for it."""
+        endpoint = self._balancer.choose(exchange, self._clock.now)
+        return endpoint if endpoint is not None and self._has_room() else None
 
     def checkout(self, exchange: Exchange, connect_seconds: float) -> BackendTask | None:
         """
@@ -122,7 +139,7 @@ class Backend:
         ``failed``. ``exchange.upstream`` is None after None if the exchange is
         not admitted; :meth:`refusal` says why.
         """
-        if self._max_requests and self._is_full():
+        if self._bounded and not self._breaker.admits(self._in_flight()):
             return None
         endpoint = self._balancer.choose(exchange, self._clock.now)
         if endpoint is None:
@@ -130,59 +147,128 @@ class Backend:
         if endpoint.idle:
             task = endpoint.idle.pop()
             endpoint.active += 1
-            self.tally.reuses += 1
             exchange.endpoint = endpoint.name
             return task
-        if self._max_pending and self.waiting >= self._max_pending:
-            return None
-        Race(self._connector, self, exchange, connect_seconds).start(endpoint)
+        self._connect(exchange, endpoint, connect_seconds)
         return None
 
-    def connect(self, exchange: Exchange, connect_seconds: float) -> bool:
-        """Open a connection although there are kept ones; False without any endpoint."""
+    def retry(self, exchange: Exchange, connect_seconds: float, budget: int | None) -> bool:
+        """
+        Try once more, on a new connection although there are kept ones.
+
+        ``budget`` is the route's, in percent. False if the breaker forbids it,
+        or without any endpoint.
+        """
         endpoint = self._balancer.choose(exchange, self._clock.now)
-        if endpoint is not None:
-            Race(self._connector, self, exchange, connect_seconds).start(endpoint)
-        return endpoint is not None
+        if endpoint is None or not self._breaker.spend(budget):
+            return False
+        if not self._connect(exchange, endpoint, connect_seconds):
+            return False
+        self.tally.retries += 1
+        self._breaker.retrying.add(exchange)
+        self.attentive = True
+        return True
+
+    def avoid(self, exchange: Exchange, name: str) -> None:
+        """Choose another endpoint than ``name`` for this exchange, if there is one."""
+        endpoint = self._by_name.get(name)
+        if endpoint is not None and endpoint not in exchange.tried:
+            exchange.tried += (endpoint,)
 
     def refusal(self) -> Reason:
         """Return why :meth:`checkout` admitted nothing."""
         return Reason.OVERLOADED if self._endpoints else Reason.NO_ENDPOINTS
 
     def judge(self, exchange: Exchange) -> None:
-        """Learn from an answer, good or bad, whether its endpoint is fit to serve."""
+        """Learn from an exchange that is over whether its endpoint is fit to serve."""
+        self._breaker.retrying.discard(exchange)
         endpoint = self._by_name.get(exchange.endpoint)
-        if endpoint is None:
-            return
-        if exchange.status in _GATEWAY_STATUSES or exchange.reason in _BROKEN:
-            self.note_failure(exchange)
-        elif endpoint in self.suspects:
-            self._judge.note_success(endpoint, self._clock.now)
+        if endpoint is not None and exchange.upstream_seconds:
+            if exchange.status in _GATEWAY_STATUSES or exchange.reason in _BROKEN:
+                self._judge.note_failure(endpoint, self._clock.now)
+            elif endpoint in self._judge.suspects:
+                self._judge.note_success(endpoint, self._clock.now)
+        self._attend()
 
-    def note_failure(self, exchange: Exchange) -> None:
-        """Learn from an attempt that was not answered."""
-        endpoint = self._by_name.get(exchange.endpoint)
-        if endpoint is not None and self._judge.note_failure(
-            endpoint, self._endpoints.values(), self._clock.now
-        ):
-            self.tally.ejections += 1
+    def note_failure(self, name: str) -> None:
+        """Learn from an attempt at an endpoint that was not answered."""
+        endpoint = self._by_name.get(name)
+        if endpoint is not None:
+            self._judge.note_failure(endpoint, self._clock.now)
+            self._attend()
+
+    def note_answer(self, name: str, status: int) -> None:
+        """Learn from an answer that is not passed on."""
+        if status in _GATEWAY_STATUSES:
+            self.note_failure(name)
 
     def close(self) -> None:
         """Close what is idle, and keep nothing from now on."""
-        self._forget(self._endpoints.values())
-        self._endpoints = {}
-        self._by_name = {}
-        self._judge.keep(())
-        self._balancer = build_balancer(_NOWHERE, ())
+        self.update(_NOWHERE)
 
     def measure(self) -> None:
         """Write the gauges into the tally."""
-        self.tally.active = sum(found.active for found in self._endpoints.values())
-        self.tally.idle = sum(len(found.idle) for found in self._endpoints.values())
+        tally, endpoints, breaker = self.tally, self._endpoints.values(), self._breaker
+        tally.active = sum(found.active for found in endpoints)
+        tally.idle = sum(len(found.idle) for found in endpoints)
+        tally.reuses = tally.requests - tally.hand_overs
+        tally.endpoints = states(endpoints, self._clock.now)
+        tally.panicking = int(self._judge.panics())
+        tally.limit = 0 if breaker.gradient is None else breaker.gradient.limit
 
-    def _is_full(self) -> bool:
-        active = sum(found.active for found in self._endpoints.values())
-        return active + self.waiting >= self._max_requests
+    def describe(self) -> dict[str, object]:
+        """Return what a person wants to know of it."""
+        now, breaker = self._clock.now, self._breaker
+        shown: dict[str, object] = {
+            "backend": self.id,
+            "waiting": self.waiting,
+            "retrying": len(breaker.retrying),
+            "panicking": self._judge.panics(),
+            "endpoints": [
+                {
+                    "endpoint": found.name,
+                    "state": found.state(now).value,
+                    "back_in_seconds": _seconds_until(found, now),
+                    "active": found.active,
+                    "idle": len(found.idle),
+                    "opening": found.opening,
+                    "failures_in_a_row": found.strikes,
+                    "latency_ms": round(found.latency * 1000, 3),
+                }
+                for found in self._endpoints.values()
+            ],
+        }
+        if breaker.gradient is not None:
+            shown["limit"] = breaker.gradient.limit
+            shown["least_latency_ms"] = round(breaker.gradient.least_seconds * 1000, 3)
+        return shown
+
+    def _connect(self, exchange: Exchange, endpoint: Endpoint, connect_seconds: float) -> bool:
+        pending = self._breaker.max_pending
+        if (pending and self.waiting >= pending) or not self._has_room():
+            return False
+        Race(self._connector, self, exchange, connect_seconds).start(endpoint)
+        return True
+
+    def _has_room(self) -> bool:
+        """Tell whether one more connection may be opened; a kept one is closed for it."""
+        most = self._breaker.max_connections
+        if not most:
+            return True
+        endpoints = self._endpoints.values()
+        if sum(found.active + found.opening + len(found.idle) for found in endpoints) < most:
+            return True
+        for found in endpoints:
+            if found.idle:
+                found.idle.pop(0).close()
+                return True
+        return False
+
+    def _in_flight(self) -> int:
+        return sum(found.active for found in self._endpoints.values()) + self.waiting
+
+    def _attend(self) -> None:
+        self.attentive = bool(self._judge.suspects or self._breaker.retrying)
 
     def _forget(self, endpoints: Iterable[Endpoint]) -> None:
         for endpoint in endpoints:
@@ -244,8 +330,29 @@ class Upstreams:
         for backend in self._backends.values():
             backend.measure()
 
+    def describe(self, limit: int) -> Iterator[dict[str, object]]:
+        """Yield what a person wants to know of each backend, of so many."""
+        for name in sorted(self._backends)[:limit]:
+            yield self._backends[name].describe()
+
     def close(self) -> None:
         """Close every idle connection; those in use close when they are handed back."""
         self._connector.close()
         for backend in self._backends.values():
             backend.close()
+
+
+def _latency_factor(leaf: BackendLeaf, limits: Limits) -> float:
+    """Return the factor that holds; where clients stay at endpoints, these differ by design."""
+    if leaf.eject_latency_factor is not None:
+        return leaf.eject_latency_factor
+    if leaf.sticky_cookie or leaf.balance is Balance.CONSISTENT_HASH:
+        return 0.0
+    return limits.eject_latency_factor
+
+
+def _seconds_until(endpoint: Endpoint, now: float) -> float | None:
+    """Return when an endpoint is back; 0.0 if it is there, None if its checks decide."""
+    if endpoint.barred:
+        return None
+    return round(max(0.0, endpoint.retry_at - now), 1)

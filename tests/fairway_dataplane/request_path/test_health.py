@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from fairway_dataplane.exchange import Exchange
+from fairway_dataplane.tally import Tally
 from fairway_dataplane.upstream.balancer import build_balancer
 from fairway_dataplane.upstream.health import Endpoint, Judge
 from fairway_snapshot.model import Backend, Retry
@@ -82,7 +83,7 @@ async def test_an_endpoint_that_fails_in_a_row_is_left_out_for_a_growing_time(
     tally = stage.tally.backends[BACKEND]
 
     async def until_ejected(number: int) -> None:
-        while tally.ejections < number:
+        while tally.ejections.get("failures", 0) < number:
             client = await stage.connect()
             client.send(GET)
             answered = asyncio.create_task(
@@ -123,8 +124,8 @@ async def test_one_good_answer_makes_up_for_bad_ones(
         await ask(stage, 4)
         mood.answer = OK
         assert await ask(stage, 2) == [200, 200]
-    assert stage.tally.backends[BACKEND].ejections == 0
-    assert not stage.upstreams.backend(BACKEND).suspects
+    assert not stage.tally.backends[BACKEND].ejections
+    assert not stage.upstreams.backend(BACKEND).attentive
 
 
 async def test_what_fails_everywhere_ejects_no_more_than_its_share(
@@ -134,7 +135,7 @@ async def test_what_fails_everywhere_ejects_no_more_than_its_share(
     good.script = Moody(BUSY)
     serve(stage, good)
     assert set(await ask(stage, 12)) == {503}
-    assert stage.tally.backends[BACKEND].ejections == 1
+    assert stage.tally.backends[BACKEND].ejections == {"failures": 1}
 
     # Alone, an endpoint is never left out.
     serve(stage)
@@ -146,7 +147,7 @@ async def test_the_answers_of_an_application_eject_nothing(make_stage: "StageMak
         Moody(b"HTTP/1.1 500 Oh\r\ncontent-length: 0\r\n\r\n"), eject_failures=1
     )
     assert set(await ask(stage, 5)) == {500}
-    assert not stage.upstreams.backend(BACKEND).suspects
+    assert not stage.upstreams.backend(BACKEND).attentive
 
 
 class Held:
@@ -230,9 +231,11 @@ def test_an_ejection_outlasts_a_connection_and_is_forgiven_in_the_end() -> None:
         Endpoint(host, 80, None, 10)  # type: ignore[arg-type] # nothing is counted
         for host in ("192.0.2.1", "192.0.2.2")
     ]
-    judge = Judge(strikes=1, seconds=10.0, percent=50)
-    assert judge.note_failure(ill, found, 1000.0)
-    assert not judge.note_failure(well, found, 1000.0)
+    judge = Judge(Tally().backend("b"), strikes=1, seconds=10.0, percent=50)
+    judge.keep(found, 1000.0)
+    judge.note_failure(ill, 1000.0)
+    judge.note_failure(well, 1000.0)
+    assert [each.is_out(1000.0) for each in found] == [True, False]
     ill.note_success(1001.0)
     assert ill.retry_at == 1010.0
     judge.note_success(ill, 1011.0)
@@ -240,7 +243,7 @@ def test_an_ejection_outlasts_a_connection_and_is_forgiven_in_the_end() -> None:
     assert not judge.suspects
     assert ill.retry_at == 0.0
 
-    assert judge.note_failure(ill, found, 1012.0)
+    judge.note_failure(ill, 1012.0)
     assert ill.retry_at == 1032.0
-    assert judge.note_failure(ill, found, 2000.0)
+    judge.note_failure(ill, 2000.0)
     assert ill.retry_at == 2010.0
