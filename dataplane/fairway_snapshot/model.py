@@ -22,7 +22,7 @@ BackendId = NewType("BackendId", str)
 """``namespace/service:port`` with the Service's port number or name; outlives its endpoints."""
 
 CertificateId = NewType("CertificateId", str)
-"""``namespace/secret``."""
+"""``namespace/secret``, or ``namespace/secret+secret`` for two that answer together."""
 
 
 class Section(StrEnum):
@@ -237,6 +237,8 @@ class Certificate(Record, frozen=True, kw_only=True):
 
     chain: bytes
     key: SecretBytes
+    alternative: "Certificate | None" = None
+    """Another for the same names, with a key of another kind: each client gets what it can take."""
 
 
 class ServerName(Record, frozen=True, kw_only=True):

@@ -54,7 +54,7 @@ def load(context: ssl.SSLContext, certificate: Certificate) -> None:
 
 def not_after(certificate: Certificate) -> float | None:
     """
-    Return when the leaf expires, in seconds since the epoch.
+    Return when the leaf expires, in seconds since the epoch; of two the earlier.
 
     None when the parser refuses what OpenSSL accepts (it is the stricter of the
     two). Takes tens of microseconds: for metrics, never for a handshake.
@@ -63,7 +63,9 @@ def not_after(certificate: Certificate) -> float | None:
         leaf = x509.load_pem_x509_certificate(certificate.chain)
     except ValueError:
         return None
-    return leaf.not_valid_after_utc.timestamp()
+    expiry = leaf.not_valid_after_utc.timestamp()
+    other = None if certificate.alternative is None else not_after(certificate.alternative)
+    return expiry if other is None else min(expiry, other)
 
 
 def self_signed(names: tuple[str, ...], *, now: float, valid_seconds: float) -> Certificate:

@@ -464,11 +464,26 @@ class Rule(ApiStruct, frozen=True, kw_only=True):
 class Tls(ApiStruct, frozen=True, kw_only=True):
     """How the hosts of the Route are served over TLS."""
 
+    __cel__ = (
+        Cel(
+            "!has(self.alternativeSecretName) || (has(self.secretName) &&"
+            " self.secretName != self.alternativeSecretName)",
+            "alternativeSecretName goes with another secretName",
+        ),
+    )
+
     secret_name: Annotated[
         Annotated[str, Meta(min_length=1, max_length=253, pattern=_SUBDOMAIN)] | None,
         Meta(
             description="Secret of type kubernetes.io/tls in the Route's namespace; without it,"
             " the default certificate."
+        ),
+    ] = None
+    alternative_secret_name: Annotated[
+        Annotated[str, Meta(min_length=1, max_length=253, pattern=_SUBDOMAIN)] | None,
+        Meta(
+            description="A second Secret, whose key is of another kind (RSA beside ECDSA); each"
+            " client gets the certificate that it can take."
         ),
     ] = None
     redirect: Annotated[

@@ -15,6 +15,7 @@ from typing import Final
 
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.hazmat.primitives.serialization import (
     Encoding,
     PublicFormat,
@@ -29,6 +30,9 @@ from fairway_snapshot.secret import SecretBytes
 
 _BLOCK: Final = re.compile(rb"-----BEGIN CERTIFICATE-----[^-]+-----END CERTIFICATE-----", re.DOTALL)
 _MAX_BYTES: Final = 256 * 1024
+_RSA_BITS: Final = 2048
+_CURVE_BITS: Final = 224
+"""The least at security level 2 of OpenSSL, which the data plane uses."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +43,8 @@ class CheckedCertificate:
     """None where it cannot be served."""
     names: tuple[str, ...]
     """DNS names that the leaf is for, in lower case."""
+    key_kind: str = ""
+    """Kind of its key, as ``RSA``; empty where it may not be served beside another."""
     problem: str = ""
     """Why it cannot be served, or what is odd about it; empty when all is well."""
 
@@ -92,7 +98,7 @@ def _matched(blocks: list[bytes], key: SecretBytes) -> CheckedCertificate:
         return CheckedCertificate(
             unchecked,
             () if leaves[0] is None else tuple(_names(leaves[0])),
-            "could not be checked, and is passed on as it is",
+            problem="could not be checked, and is passed on as it is",
         )
     for at, leaf in enumerate(leaves):
         if leaf is not None and _spki(leaf) == public:
@@ -100,6 +106,7 @@ def _matched(blocks: list[bytes], key: SecretBytes) -> CheckedCertificate:
             return CheckedCertificate(
                 Certificate(chain=_join(ordered), key=key),
                 tuple(_names(leaf)),
+                _key_kind(leaf),
                 "" if at == 0 else "does not begin with its own certificate; put the leaf first",
             )
     return _useless("has a tls.key that belongs to another certificate")
@@ -131,6 +138,19 @@ def _spki(certificate: x509.Certificate) -> bytes | None:
     return public.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
 
 
+def _key_kind(certificate: x509.Certificate) -> str:
+    """Return the kind; empty also for a key so weak that OpenSSL would refuse both of a pair."""
+    match certificate.public_key():
+        case rsa.RSAPublicKey(key_size=size) if size >= _RSA_BITS:
+            return "RSA"
+        case ec.EllipticCurvePublicKey(key_size=size) if size >= _CURVE_BITS:
+            return "ECDSA"
+        case ed25519.Ed25519PublicKey():
+            return "Ed25519"
+        case _:
+            return ""
+
+
 def _names(certificate: x509.Certificate) -> Iterator[str]:
     try:
         extension = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName)
@@ -145,4 +165,4 @@ def _join(blocks: list[bytes]) -> bytes:
 
 
 def _useless(problem: str) -> CheckedCertificate:
-    return CheckedCertificate(None, (), problem)
+    return CheckedCertificate(None, (), problem=problem)

@@ -9,13 +9,14 @@ never used.
 from collections.abc import Iterator
 from typing import Final
 
+import msgspec
 from rpds import HashTrieMap
 
 from fairway_operator.compiler.backends import build_backend, service_findings
 from fairway_operator.compiler.certificates import CertificateChecks
 from fairway_operator.compiler.classes import is_our_class, is_ours
 from fairway_operator.compiler.conditions import conditions_of, standing_of
-from fairway_operator.compiler.contribution import Contribution
+from fairway_operator.compiler.contribution import CertificateSource, Contribution
 from fairway_operator.compiler.hosts import merge, merge_what_fits
 from fairway_operator.compiler.lookup import Lookup, grants_of
 from fairway_operator.compiler.memo import Memo, Touched
@@ -31,7 +32,7 @@ from fairway_operator.resources import EndpointSlice, Ingress, IngressClass, Rou
 from fairway_operator.world import EMPTY as EMPTY_WORLD
 from fairway_operator.world import World
 from fairway_snapshot.codec import encode_leaf
-from fairway_snapshot.model import CertificateId, HostPattern, Section, ServerName, VirtualHost
+from fairway_snapshot.model import Certificate, HostPattern, Section, ServerName, VirtualHost
 from fairway_snapshot.tree import EMPTY as EMPTY_SNAPSHOT
 from fairway_snapshot.tree import Edit, Snapshot
 
@@ -115,7 +116,7 @@ class Compiler:
                     touched.services.add(ref)
                     dirty.update(self._memo.needed_by.of(ref))
                 case Kind.SECRET:
-                    touched.certificates.add(ref)
+                    touched.certificates.update(self._memo.sources_of.of(ref))
                     dirty.update(self._memo.needed_by.of(ref))
                     if ref == self.settings.default_certificate:
                         touched.names.add(ANY_HOST)
@@ -173,7 +174,7 @@ class Compiler:
         for name in touched.names:
             settled = settle(name, self._memo.claims(name), self._fixed(world, name))
             self._memo.settle(name, settled, touched)
-            yield Edit(Section.SERVER_NAMES, name, _server_name(settled.secret))
+            yield Edit(Section.SERVER_NAMES, name, _server_name(settled.source))
 
     def _fixed(self, world: World, name: HostPattern) -> ObjectRef | None:
         """Return the Secret from the settings if it speaks for ``name`` and can be served."""
@@ -186,12 +187,24 @@ class Compiler:
         return ref
 
     def _certificate_edits(self, world: World, touched: Touched) -> Iterator[Edit]:
-        for ref in touched.certificates:
-            secret = world.secret(ref) if ref in self._memo.by_secret else None
-            if secret is None:
-                self._checks.forget(ref)
-            certificate = None if secret is None else self._checks.check(secret).certificate
-            yield Edit(Section.CERTIFICATES, _certificate_id(ref), certificate)
+        for source in touched.certificates:
+            served = source in self._memo.by_source
+            certificate = self._certificate(world, source) if served else None
+            for ref in source.secrets:
+                if ref not in self._memo.sources_of or world.secret(ref) is None:
+                    self._checks.forget(ref)
+            yield Edit(Section.CERTIFICATES, source.id, certificate)
+
+    def _certificate(self, world: World, source: CertificateSource) -> Certificate | None:
+        found = [
+            certificate
+            for secret in map(world.secret, source.secrets)
+            if secret is not None
+            and (certificate := self._checks.check(secret).certificate) is not None
+        ]
+        if len(found) < len(source.secrets):
+            return found[0] if found else None
+        return msgspec.structs.replace(found[0], alternative=found[1]) if found[1:] else found[0]
 
     # What is told.
 
@@ -293,12 +306,8 @@ def _by_field(finding: Finding) -> tuple[str, str, str]:
     return finding.field, finding.reason, finding.message
 
 
-def _certificate_id(ref: ObjectRef) -> CertificateId:
-    return CertificateId(f"{ref.namespace}/{ref.name}")
-
-
-def _server_name(secret: ObjectRef | None) -> ServerName | None:
-    return None if secret is None else ServerName(certificate=_certificate_id(secret))
+def _server_name(source: CertificateSource | None) -> ServerName | None:
+    return None if source is None else ServerName(certificate=source.id)
 
 
 def _fits(virtual_host: VirtualHost) -> bool:

@@ -7,7 +7,7 @@ merged (:mod:`fairway_operator.compiler.hosts`).
 """
 
 from collections.abc import Mapping
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 import msgspec
 
@@ -40,13 +40,40 @@ class Candidate(msgspec.Struct, frozen=True, gc=False):
     """A default backend: gives way to any route for all paths, and nobody is told."""
 
 
+class CertificateSource(NamedTuple):
+    """The Secret of a certificate, or two: with keys of different kinds, for different clients."""
+
+    first: ObjectRef
+    second: ObjectRef | None = None
+    """Of the same namespace; after the first by name, so that a pair is written in one way."""
+
+    @property
+    def secrets(self) -> tuple[ObjectRef, ...]:
+        """One or two Secrets."""
+        return (self.first,) if self.second is None else (self.first, self.second)
+
+    @property
+    def id(self) -> CertificateId:
+        """The key of the certificate in the snapshot."""
+        names = "+".join(secret.name for secret in self.secrets)
+        return CertificateId(f"{self.first.namespace}/{names}")
+
+    def __str__(self) -> str:
+        """Name the Secrets as their author does."""
+        return " and ".join(secret.name for secret in self.secrets)
+
+
+def pair_of(one: ObjectRef, other: ObjectRef) -> CertificateSource:
+    """Return the source of two Secrets, whatever their order."""
+    return CertificateSource(*sorted((one, other)))
+
+
 class NameClaim(msgspec.Struct, frozen=True, gc=False):
     """The wish to answer a server name with a certificate."""
 
     host: HostPattern
     age: Age
-    certificate: CertificateId
-    secret: ObjectRef
+    source: CertificateSource
     owner: ObjectRef
     field: str
 

@@ -86,7 +86,7 @@ class _IngressCompilation:
 
     def _compile_tls(self) -> TlsOutcome:
         sections = [
-            TlsSection(each.hosts, each.secret, f"spec.tls[{each.index}]")
+            TlsSection(each.hosts, each.secret, f"spec.tls[{each.index}].secretName")
             for each in self._ingress.tls
         ]
         hosts = dict.fromkeys(rule.host for rule in self._ingress.rules) or {ANY_HOST: None}

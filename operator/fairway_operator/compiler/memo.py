@@ -12,6 +12,7 @@ from typing import Generic, TypeVar
 from fairway_operator.compiler.contribution import (
     BackendUse,
     Candidate,
+    CertificateSource,
     Contribution,
     NameClaim,
 )
@@ -66,7 +67,7 @@ class Touched:
         self.names: set[HostPattern] = set()
         self.uses: set[BackendUse] = set()
         self.services: set[ObjectRef] = set()
-        self.certificates: set[ObjectRef] = set()
+        self.certificates: set[CertificateSource] = set()
 
 
 class Memo:
@@ -75,12 +76,13 @@ class Memo:
     __slots__ = (
         "by_host",
         "by_name",
-        "by_secret",
+        "by_source",
         "compiled",
         "losses",
         "name_findings",
         "needed_by",
         "settled",
+        "sources_of",
         "used_by",
         "uses_of",
     )
@@ -92,9 +94,11 @@ class Memo:
         self.by_name: Relation[HostPattern, ObjectRef] = Relation()
         self.used_by: Relation[BackendUse, ObjectRef] = Relation()
         self.uses_of: Relation[ObjectRef, BackendUse] = Relation()
-        self.by_secret: Relation[ObjectRef, HostPattern] = Relation()
-        """Secret to the server names that it is served for."""
-        self.settled: dict[HostPattern, ObjectRef] = {}
+        self.by_source: Relation[CertificateSource, HostPattern] = Relation()
+        """Certificate to the server names that it is served for."""
+        self.sources_of: Relation[ObjectRef, CertificateSource] = Relation()
+        """Secret to the certificates that are served of it: alone, and as one of two."""
+        self.settled: dict[HostPattern, CertificateSource] = {}
         self.losses: dict[HostPattern, dict[ObjectRef, tuple[tuple[Candidate, Finding], ...]]] = {}
         self.name_findings: dict[HostPattern, dict[ObjectRef, tuple[Finding, ...]]] = {}
 
@@ -147,12 +151,17 @@ class Memo:
         """Note whose certificate a name has, and who loses."""
         old = self.settled.pop(name, None)
         if old is not None:
-            self.by_secret.discard(old, name)
+            self.by_source.discard(old, name)
             touched.certificates.add(old)
-        if settled.secret is not None:
-            self.settled[name] = settled.secret
-            self.by_secret.add(settled.secret, name)
-            touched.certificates.add(settled.secret)
+            if old not in self.by_source:
+                for secret in old.secrets:
+                    self.sources_of.discard(secret, old)
+        if settled.source is not None:
+            self.settled[name] = settled.source
+            self.by_source.add(settled.source, name)
+            touched.certificates.add(settled.source)
+            for secret in settled.source.secrets:
+                self.sources_of.add(secret, settled.source)
         lost: dict[ObjectRef, tuple[Finding, ...]] = {}
         for finding in settled.findings:
             lost[finding.subject] = (*lost.get(finding.subject, ()), finding)

@@ -8,7 +8,7 @@ and are told.
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from fairway_operator.compiler.contribution import NameClaim
+from fairway_operator.compiler.contribution import CertificateSource, NameClaim
 from fairway_operator.findings import Finding, Reason
 from fairway_operator.refs import ObjectRef
 from fairway_snapshot.model import HostPattern
@@ -17,7 +17,7 @@ from fairway_snapshot.model import HostPattern
 class SettledName(NamedTuple):
     """Whose certificate is served for a name; None is nobody's."""
 
-    secret: ObjectRef | None
+    source: CertificateSource | None
     findings: tuple[Finding, ...]
 
 
@@ -26,19 +26,19 @@ def settle(host: HostPattern, claims: Iterable[NameClaim], fixed: ObjectRef | No
     ordered = sorted(claims, key=lambda claim: claim.age)
     if fixed is None and not ordered:
         return SettledName(None, ())
-    winner = ordered[0].secret if fixed is None else fixed
+    winner = ordered[0].source if fixed is None else CertificateSource(fixed)
     by = "the settings" if fixed is not None else f"{ordered[0].owner}"
     name = host or "clients that name no known host"
     findings = tuple(
         Finding(
             subject=claim.owner,
-            field=f"{claim.field}.secretName",
+            field=claim.field,
             reason=Reason.CONFLICT,
-            message=f"the certificate for {name} is already given by {by}: {winner.name} is served",
-            hint=f"refer to the Secret {winner.name}",
+            message=f"the certificate for {name} is already given by {by}: {winner} is served",
+            hint=f"refer to the Secret {winner}",
             other=None if fixed is not None else ordered[0].owner,
         )
         for claim in ordered
-        if claim.secret != winner
+        if not set(claim.source.secrets) <= set(winner.secrets)
     )
     return SettledName(winner, findings)

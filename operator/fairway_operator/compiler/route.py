@@ -58,7 +58,16 @@ class _RouteCompilation:
         sections = []
         tls = self._spec.tls
         if tls is not None:
-            sections.append(TlsSection(hosts, tls.secret_name, "spec.tls"))
+            sections.append(TlsSection(hosts, tls.secret_name, "spec.tls.secretName"))
+            second = tls.alternative_secret_name
+            if second is not None:
+                field = "spec.tls.alternativeSecretName"
+                sections.append(TlsSection(hosts, second, field))
+                if tls.secret_name in (None, second):
+                    self._note(
+                        field, Reason.INVALID_OBJECT,
+                        "there is no other certificate beside this one", "write another secretName",
+                    )  # fmt: skip
         outcome = TlsSections(self._lookup, self._route.ref, self._age).outcome(sections, hosts)
         self._findings.extend(outcome.findings)
         redirect: tuple[FilterSpec, ...] = ()

@@ -4,17 +4,23 @@ TLS sections to server names.
 A Secret comes from the namespace of its object only. One that is missing or
 useless is reported, and its hosts get the default certificate; others are not
 affected.
+
+Two sections of one object may give a host two certificates whose keys are of
+different kinds: both are served, and each client gets the one that it can
+take.
 """
 
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
-from fairway_operator.compiler.contribution import Age, NameClaim
+import msgspec
+
+from fairway_operator.compiler.contribution import Age, CertificateSource, NameClaim, pair_of
 from fairway_operator.compiler.lookup import Lookup
 from fairway_operator.findings import Finding, Reason, Severity
 from fairway_operator.hosts import covered
 from fairway_operator.refs import Kind, ObjectRef
-from fairway_snapshot.model import CertificateId, HostPattern
+from fairway_snapshot.model import HostPattern
 
 
 class TlsSection(NamedTuple):
@@ -25,6 +31,7 @@ class TlsSection(NamedTuple):
     secret: str | None
     """None is the default certificate."""
     field: str
+    """Where the Secret is named."""
 
 
 class TlsOutcome(NamedTuple):
@@ -39,7 +46,7 @@ class TlsOutcome(NamedTuple):
 class TlsSections:
     """The sections of one object on their way to claims; work is linear in its size."""
 
-    __slots__ = ("_age", "_claims", "_findings", "_lookup", "_owner", "_secure", "_seen")
+    __slots__ = ("_age", "_claims", "_findings", "_kinds", "_lookup", "_owner", "_secure", "_seen")
 
     def __init__(self, lookup: Lookup, owner: ObjectRef, age: Age) -> None:
         self._lookup = lookup
@@ -49,6 +56,7 @@ class TlsSections:
         self._secure: set[HostPattern] = set()
         self._seen: set[tuple[ObjectRef, bool]] = set()
         """Secrets, with and without hosts: to say the same of every host again changes nothing."""
+        self._kinds: dict[ObjectRef, str] = {}
         self._findings: list[Finding] = []
 
     def outcome(self, sections: Iterable[TlsSection], hosts: Iterable[HostPattern]) -> TlsOutcome:
@@ -96,6 +104,7 @@ class TlsSections:
                 f"the certificate in Secret {secret!r} {checked.problem}",
                 severity=Severity.WARNING,
             )
+        self._kinds[ref] = checked.key_kind
         names = frozenset(checked.names)
         wanted = section.hosts or (served if self._is_new(ref, named=False) else ())
         by_name: list[HostPattern] = []
@@ -104,31 +113,40 @@ class TlsSections:
             by_name = [host for host in unlisted if host and covered(host, names)]
         self._secure.update(by_name)
         for host in (*wanted, *by_name):
-            claim = NameClaim(
-                host, self._age, CertificateId(f"{ref.namespace}/{secret}"), ref,
-                self._owner, section.field,
-            )  # fmt: skip
-            self._claims.setdefault(host, claim)
-        self._warn_second(section, ref)
+            self._claims[host] = self._joined(host, ref, section)
+        self._warn_unserved(section, ref)
         missing = next((host for host in wanted if host and not covered(host, names)), None)
         if missing is not None and names:
             self._warn_uncovered(section, secret, missing, checked.names)
+
+    def _joined(self, host: HostPattern, secret: ObjectRef, section: TlsSection) -> NameClaim:
+        """Return the claim to a name with this Secret, too, where it can be served beside."""
+        known = self._claims.get(host)
+        if known is None:
+            source = CertificateSource(secret)
+            return NameClaim(host, self._age, source, self._owner, section.field)
+        first, second = known.source
+        kinds = {self._kinds[first], self._kinds[secret]}
+        if second is not None or len(kinds) == 1 or "" in kinds:
+            return known
+        return msgspec.structs.replace(known, source=pair_of(first, secret))
 
     def _is_new(self, secret: ObjectRef, *, named: bool) -> bool:
         before = len(self._seen)
         self._seen.add((secret, named))
         return len(self._seen) > before
 
-    def _warn_second(self, section: TlsSection, secret: ObjectRef) -> None:
-        """Tell of a host that an earlier section gives another certificate."""
-        lost = next((host for host in section.hosts if self._claims[host].secret != secret), None)
+    def _warn_unserved(self, section: TlsSection, secret: ObjectRef) -> None:
+        """Tell of a host whose certificates from earlier sections leave no place for this one."""
+        claims = self._claims
+        lost = next((host for host in section.hosts if secret not in claims[host].source), None)
         if lost is not None:
             self._note(
                 section,
                 Reason.CONFLICT,
-                f"{lost or 'every host'} has the certificate of Secret"
-                f" {self._claims[lost].secret.name!r} from an earlier section; that one is served",
-                "list each host once; a second certificate for other clients is not supported",
+                f"{lost or 'every host'} has the certificate of {claims[lost].source}"
+                " from an earlier section; that one is served",
+                "list each host once, or twice with keys of different kinds (ECDSA and RSA)",
                 severity=Severity.WARNING,
             )
 
@@ -155,7 +173,7 @@ class TlsSections:
         self._findings.append(
             Finding(
                 subject=self._owner,
-                field=f"{section.field}.secretName",
+                field=section.field,
                 reason=reason,
                 severity=severity,
                 message=message,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import NameOID
 
@@ -162,9 +162,9 @@ class Objects:
         """A Service and one endpoint."""
         return [self.service(name), self.slice(name, address)]
 
-    def secret(self, name: str, *hosts: str, **more: Any) -> Body:
-        """A certificate for ``hosts``, with its key."""
-        chain, key = self.certificate(*hosts)
+    def secret(self, name: str, *hosts: str, rsa_bits: int = 0, **more: Any) -> Body:
+        """A certificate for ``hosts``, with its key: ECDSA unless RSA is asked for."""
+        chain, key = self.certificate(*hosts, rsa_bits=rsa_bits)
         data = {"tls.crt": b64encode(chain).decode(), "tls.key": b64encode(key).decode()}
         return {
             "kind": "Secret",
@@ -173,8 +173,12 @@ class Objects:
             "data": data | more,
         }
 
-    def certificate(self, *hosts: str) -> tuple[bytes, bytes]:
-        key = ec.generate_private_key(ec.SECP256R1())
+    def certificate(self, *hosts: str, rsa_bits: int = 0) -> tuple[bytes, bytes]:
+        key = (
+            rsa.generate_private_key(65537, rsa_bits)
+            if rsa_bits
+            else ec.generate_private_key(ec.SECP256R1())
+        )
         name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, hosts[0] if hosts else "none")])
         start = datetime(2026, 1, 1, tzinfo=UTC)
         builder = (

@@ -301,18 +301,112 @@ def test_t11_a_solver_without_tls_stays_reachable_over_plain_http(
     assert seen.ask("x.com/") == "308"
 
 
-def test_t12_of_two_secrets_for_one_host_in_one_object_the_first_is_served(
+def pair_for(objects: Objects, *sections: dict[str, Any]) -> list[dict[str, Any]]:
+    return [
+        objects.ingress("i", "x.com ^/ a:80", tls=list(sections), age=5),
+        *objects.web("a"),
+        objects.secret("ecdsa", "x.com"),
+        objects.secret("rsa", "x.com", rsa_bits=2048),
+    ]
+
+
+@pytest.mark.parametrize("order", [("ecdsa", "rsa"), ("rsa", "ecdsa")])
+def test_t12_an_ecdsa_and_an_rsa_certificate_for_one_host_are_both_served(
+    compiled: Compile, objects: Objects, order: tuple[str, str]
+) -> None:
+    seen = compiled(pair_for(objects, *(tls(name, "x.com") for name in order)))
+
+    assert seen.certificate("x.com") == "shop/ecdsa+rsa"
+    (served,) = seen.snapshot.certificates.values()
+    assert served.alternative is not None
+    assert served.alternative.chain != served.chain
+    assert seen.findings() == ()
+
+
+def test_t12_a_host_that_shares_one_of_the_two_keeps_that_one_alone(
+    compiled: Compile, objects: Objects
+) -> None:
+    steps = compiled.steps()
+    sections = tls("ecdsa", "x.com", "y.com"), tls("rsa", "x.com")
+    seen = steps.put(
+        pair_for(objects, *sections),
+        objects.ingress("j", "y.com ^/ a:80", tls=[tls("ecdsa", "y.com")], age=9),
+        objects.secret("ecdsa", "x.com", "y.com"),
+    )
+
+    assert seen.certificate("x.com") == "shop/ecdsa+rsa"
+    assert seen.certificate("y.com") == "shop/ecdsa"
+
+    rotated = steps.put(objects.secret("ecdsa", "x.com", "y.com"))
+    for before, after in zip(
+        seen.snapshot.certificates.values(), rotated.snapshot.certificates.values(), strict=True
+    ):
+        assert before.chain != after.chain
+        assert before.alternative == after.alternative
+
+
+def test_t12_without_one_of_the_two_the_other_is_served(
+    compiled: Compile, objects: Objects
+) -> None:
+    steps = compiled.steps()
+    steps.put(pair_for(objects, tls("ecdsa", "x.com"), tls("rsa", "x.com")))
+
+    alone = steps.remove(Kind.SECRET, "ecdsa")
+    assert alone.certificate("x.com") == "shop/rsa"
+    assert list(alone.snapshot.certificates) == ["shop/rsa"]
+    assert alone.reasons("i") == ["UnknownSecret"]
+
+    again = steps.put(objects.secret("ecdsa", "x.com"))
+    assert list(again.snapshot.certificates) == ["shop/ecdsa+rsa"]
+
+    alike = steps.put(objects.secret("rsa", "x.com"))
+    assert list(alike.snapshot.certificates) == ["shop/ecdsa"]
+    assert alike.reasons("i") == ["Conflict"]
+
+
+@pytest.mark.parametrize(
+    ("bits", "why"),
+    [pytest.param(0, "both are ECDSA", id="alike"), pytest.param(1024, "OpenSSL", id="weak")],
+)
+def test_t12_a_second_certificate_that_cannot_be_served_beside_is_reported(
+    compiled: Compile, objects: Objects, bits: int, why: str
+) -> None:
+    seen = compiled(
+        objects.ingress("i", "x.com ^/ a:80", tls=[tls("one", "x.com"), tls("two", "x.com")]),
+        objects.web("a"),
+        objects.secret("one", "x.com"),
+        objects.secret("two", "x.com", rsa_bits=bits),
+    )
+
+    assert seen.certificate("x.com") == "shop/one", why
+    assert seen.reasons("i") == ["Conflict"]
+
+
+def test_t12_who_wants_one_of_the_two_agrees_with_who_has_both(
     compiled: Compile, objects: Objects
 ) -> None:
     seen = compiled(
-        objects.ingress("i", "x.com ^/ a:80", tls=[tls("ecdsa", "x.com"), tls("rsa", "x.com")]),
-        objects.web("a"),
-        objects.secret("ecdsa", "x.com"),
-        objects.secret("rsa", "x.com"),
+        pair_for(objects, tls("ecdsa", "x.com"), tls("rsa", "x.com")),
+        objects.ingress("young", "x.com ^/y a:80", tls=[tls("rsa", "x.com")], age=1),
     )
 
-    assert seen.certificate("x.com") == "shop/ecdsa"
-    assert seen.reasons("i") == ["Conflict"]
+    assert seen.certificate("x.com") == "shop/ecdsa+rsa"
+    assert seen.findings() == ()
+
+
+def test_t12_a_route_names_its_second_secret(compiled: Compile, objects: Objects) -> None:
+    def route(**section: str) -> dict[str, Any]:
+        rules = [{"backendRefs": [{"name": "a", "port": 80}]}]
+        return objects.route("r", hosts=["x.com"], tls=section, rules=rules)
+
+    secrets = pair_for(objects)[1:]
+    seen = compiled(secrets, route(secretName="ecdsa", alternativeSecretName="rsa"))
+    assert seen.certificate("x.com") == "shop/ecdsa+rsa"
+    assert seen.findings() == ()
+
+    alone = compiled(secrets, route(alternativeSecretName="rsa"))
+    assert alone.certificate("x.com") == "shop/rsa"
+    assert alone.reasons("r", Kind.ROUTE) == ["InvalidObject"]
 
 
 def test_t13_hosts_that_share_a_secret_share_a_certificate(
