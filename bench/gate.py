@@ -18,8 +18,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench import install, load, peers, run
-from bench.workloads import WORKLOADS, Workload
+from bench import install
+from bench.arena import Arena, costs_of, errors_of, measure
+from bench.workloads import WORKLOADS, Shape, Workload
 
 ROOT = Path(__file__).parent.parent
 TREES = ROOT / ".cache" / "gate"
@@ -49,12 +50,15 @@ def main() -> int:
     """Measure, say what was found, and return 1 if HEAD is slower or answered wrongly."""
     options = _options()
     base = _merge_base(options.base)
+    head = _git("rev-parse", "--verify", f"{options.head}^{{commit}}") if options.head else None
+    _remove_trees({base, head})
     programs = {
         BASE: _installed(base),
         AGAIN: _installed(base),
-        HEAD: Path(sys.executable).parent / "fairway",
+        HEAD: _installed(head) if head else Path(sys.executable).parent / "fairway",
     }
-    print(f"gate: HEAD against {base[:12]}, {options.rounds} rounds of {options.seconds} s")
+    name = head[:12] if head else "HEAD"
+    print(f"gate: {name} against {base[:12]}, {options.rounds} rounds of {options.seconds} s")
     verdicts, errors = _measure(programs, options)
     print("gate: noise, the merge base against itself: ", end="")
     print(", ".join(f"{verdict.workload} {verdict.noise:.1%}" for verdict in verdicts))
@@ -83,45 +87,37 @@ def judge(workload: str, rounds: Mapping[str, Sequence[float]]) -> Verdict:
 def _measure(
     programs: Mapping[str, Path], options: argparse.Namespace
 ) -> tuple[list[Verdict], set[str]]:
-    tools = install.install(set())
     verdicts: list[Verdict] = []
     errors: set[str] = set()
     with (
-        tempfile.TemporaryDirectory(prefix="fairway-gate-") as name,
-        contextlib.ExitStack() as all_,
+        tempfile.TemporaryDirectory(prefix="fairway-gate-") as folder,
+        Arena(Path(folder), install.install(set())) as arena,
     ):
-        folder = Path(name)
-        folder.chmod(0o755)
-        port = run.free_port()
-        all_.enter_context(run.alive(peers.start_backend(folder, port, tools["nginx"]), 5.0))
-        run.wait_for(port, 5.0)
-        for hosts, workloads in _by_hosts(options.workloads).items():
+        for workloads in _by_shape(options.workloads).values():
             with contextlib.ExitStack() as stack:
                 running = [
-                    run.start_one(stack, contestant, workloads, folder, port, tools, program)
-                    for contestant, program in programs.items()
+                    arena.start(stack, name, workloads[0], program)
+                    for name, program in programs.items()
                 ]
-                for contestant in running:
-                    run.check(contestant, workloads)
                 for workload in workloads:
-                    rows = run.measure(workload, running, folder, tools["wrk"], options)
-                    costs = {who: [one.cpu_us for one in rows[who]] for who in rows}
-                    verdicts.append(judge(workload.name, costs))
-                    print(f"gate: {workload.name} ({hosts} hosts): {_costs(costs)}", flush=True)
-                    if _has_errors(rows):
+                    using = arena.generator(workload)
+                    found = measure(
+                        using, running, rounds=options.rounds, seconds=options.seconds, paced=False
+                    )
+                    if any(errors_of(rounds) for rounds in found.values()):
                         errors.add(workload.name)
+                        continue
+                    costs = costs_of(found)
+                    verdicts.append(judge(workload.name, costs))
+                    print(f"gate: {workload.name}: {_costs(costs)}", flush=True)
     return verdicts, errors
 
 
-def _by_hosts(names: Sequence[str]) -> dict[int, list[Workload]]:
-    found: dict[int, list[Workload]] = {}
+def _by_shape(names: Sequence[str]) -> dict[Shape, list[Workload]]:
+    found: dict[Shape, list[Workload]] = {}
     for name in names:
-        found.setdefault(WORKLOADS[name].hosts, []).append(WORKLOADS[name])
+        found.setdefault(WORKLOADS[name].shape, []).append(WORKLOADS[name])
     return found
-
-
-def _has_errors(rows: Mapping[str, Sequence[load.Sample]]) -> bool:
-    return any(sample.errors for samples in rows.values() for sample in samples)
 
 
 def _costs(costs: Mapping[str, Sequence[float]]) -> str:
@@ -144,10 +140,6 @@ def _installed(commit: str) -> Path:
     program = tree / ".venv" / "bin" / "fairway"
     done = tree / ".venv" / ".installed"
     if not done.exists():
-        for old in TREES.glob("*"):
-            if old != tree:
-                _git("worktree", "remove", "--force", str(old))
-        _git("worktree", "prune")
         if not tree.exists():
             _git("worktree", "add", "--force", "--detach", str(tree), commit)
         env = {key: value for key, value in os.environ.items() if key != "VIRTUAL_ENV"}
@@ -160,6 +152,14 @@ def _installed(commit: str) -> Path:
     return program
 
 
+def _remove_trees(needed: set[str | None]) -> None:
+    kept = {commit[:12] for commit in needed if commit}
+    for old in TREES.glob("*"):
+        if old.name not in kept:
+            _git("worktree", "remove", "--force", str(old))
+    _git("worktree", "prune")
+
+
 def _git(*arguments: str) -> str:
     done = subprocess.run(
         ["git", *arguments], cwd=ROOT, check=True, stdout=subprocess.PIPE, text=True
@@ -170,6 +170,7 @@ def _git(*arguments: str) -> str:
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="make bench-gate", description=__doc__)
     parser.add_argument("--base", metavar="COMMIT", help="instead of the merge base with main")
+    parser.add_argument("--head", metavar="COMMIT", help="instead of the tree as it is")
     parser.add_argument("--workloads", type=lambda text: text.split(","), default=list(GATED))
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=int, default=3)

@@ -1,8 +1,9 @@
 """
-Get the peers and the load generator.
+Get the peers and the load generators.
 
 Python packages that carry a binary go into a folder of the cache, Debian's
-packages are installed when they are missing, which needs root.
+packages are installed when they are missing, which needs root; ``client.c`` is
+compiled when it is newer than its program.
 """
 
 import os
@@ -13,35 +14,21 @@ from pathlib import Path
 
 CACHE = Path(__file__).parent.parent / ".cache" / "bench"
 REQUIREMENTS = Path(__file__).parent / "requirements.txt"
-DEBIAN = {"wrk": "wrk", "nginx": "nginx-light", "haproxy": "haproxy"}
+CLIENT = Path(__file__).parent / "client.c"
+DEBIAN = {"wrk": "wrk", "nginx": "nginx-light", "haproxy": "haproxy", "cc": "gcc"}
+_HEADERS = {
+    Path("/usr/include/openssl/ssl.h"): "libssl-dev",
+    Path("/usr/include/stdio.h"): "libc6-dev",
+}
 
 
 def install(peers: set[str]) -> dict[str, str]:
     """Install what is missing; return where each program is."""
-    programs = {"wrk", "nginx"} | (peers & set(DEBIAN))
-    missing = sorted(name for name in programs if _which(name) is None)
+    programs = {"wrk", "nginx", "cc"} | (peers & set(DEBIAN))
+    missing = sorted(DEBIAN[name] for name in programs if _which(name) is None)
+    missing += sorted(package for header, package in _HEADERS.items() if not header.exists())
     if missing:
-        packages = [DEBIAN[name] for name in missing]
-        if os.geteuid() != 0:
-            sys.exit(f"bench: please install {' '.join(packages)}, or run as root")
-        env = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
-        subprocess.run(["apt-get", "update", "-qq"], check=True, env=env)
-        # The peers are started by the benchmark alone, never as services.
-        policy = Path("/usr/sbin/policy-rc.d")
-        ours = not policy.exists()
-        if ours:
-            policy.write_text("#!/bin/sh\nexit 101\n")
-            policy.chmod(0o755)
-        try:
-            subprocess.run(
-                ["apt-get", "install", "-qq", "-y", "--no-install-recommends", *packages],
-                check=True,
-                env=env,
-                stdout=subprocess.DEVNULL,
-            )
-        finally:
-            if ours:
-                policy.unlink()
+        _install_packages(missing)
     if peers & {"traefik", "envoy"} and not (CACHE / "bin" / "traefik").exists():
         subprocess.run(
             [
@@ -53,7 +40,40 @@ def install(peers: set[str]) -> dict[str, str]:
     found = {name: _which(name) or "" for name in programs}
     found["traefik"] = str(CACHE / "bin" / "traefik")
     found["envoy"] = str(CACHE / "envoy" / "_bin" / "envoy")
+    found["client"] = str(_compile(found["cc"]))
     return found
+
+
+def _install_packages(packages: list[str]) -> None:
+    if os.geteuid() != 0:
+        sys.exit(f"bench: please install {' '.join(packages)}, or run as root")
+    env = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
+    subprocess.run(["apt-get", "update", "-qq"], check=True, env=env)
+    # The peers are started by the benchmark alone, never as services.
+    policy = Path("/usr/sbin/policy-rc.d")
+    ours = not policy.exists()
+    if ours:
+        policy.write_text("#!/bin/sh\nexit 101\n")
+        policy.chmod(0o755)
+    try:
+        subprocess.run(
+            ["apt-get", "install", "-qq", "-y", "--no-install-recommends", *packages],
+            check=True,
+            env=env,
+            stdout=subprocess.DEVNULL,
+        )
+    finally:
+        if ours:
+            policy.unlink()
+
+
+def _compile(compiler: str) -> Path:
+    program = CACHE / "client"
+    if not program.exists() or program.stat().st_mtime < CLIENT.stat().st_mtime:
+        CACHE.mkdir(parents=True, exist_ok=True)
+        command = [compiler, "-O2", "-Wall", "-Wextra", "-std=gnu11", "-o", str(program)]
+        subprocess.run([*command, str(CLIENT), "-lssl", "-lcrypto"], check=True)
+    return program
 
 
 def _which(name: str) -> str | None:
