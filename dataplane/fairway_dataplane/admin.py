@@ -44,6 +44,9 @@ class Status(Protocol):
     async def connections(self) -> list[dict[str, object]]:
         """Return one row for each worker."""
 
+    async def backends(self, limit: int) -> list[dict[str, object]]:
+        """Return one row for each worker, with so many backends."""
+
 
 async def start_admin(status: Status, listening: socket.socket) -> web.AppRunner:
     """Serve the pages on a listening socket; end it by ``cleanup`` of what is returned."""
@@ -57,6 +60,7 @@ async def start_admin(status: Status, listening: socket.socket) -> web.AppRunner
             web.get("/debug/snapshot", pages.snapshot),
             web.get("/debug/routes", pages.routes),
             web.get("/debug/connections", pages.connections),
+            web.get("/debug/backends", pages.backends),
         ]
     )
     runner = web.AppRunner(
@@ -108,6 +112,11 @@ class _Pages:
     async def connections(self, _: web.Request) -> web.Response:
         async with self._costly:
             return _json({"workers": await self._status.connections()})
+
+    async def backends(self, request: web.Request) -> web.Response:
+        limit = _limit(request)
+        async with self._costly:
+            return _json({"workers": await self._status.backends(max(1, limit))})
 
 
 def _verdict(problem: str) -> web.Response:

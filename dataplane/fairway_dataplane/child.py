@@ -102,16 +102,18 @@ class Child:
             self._link.send(message)
         return await self._answer(self._verdict, APPLY_LIMIT_SECONDS)
 
-    async def scrape(self, limit_seconds: float, *, connections: int = 0) -> Scraped:
+    async def scrape(
+        self, limit_seconds: float, *, connections: int = 0, backends: int = 0
+    ) -> Scraped:
         """
-        Ask what it has counted, and for a description of so many connections.
+        Ask what it has counted, and for a description of so many connections and backends.
 
         Raises ChildGoneError, and TimeoutError if it is busy.
         """
         self._asked = number = self._asked + 1
         answer: asyncio.Future[Scraped] = asyncio.get_running_loop().create_future()
         self._scrapes[number] = answer
-        self._link.send(Scrape(id=number, connections=connections))
+        self._link.send(Scrape(id=number, connections=connections, backends=backends))
         try:
             async with asyncio.timeout(limit_seconds):
                 return await answer

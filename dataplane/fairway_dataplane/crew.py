@@ -192,8 +192,10 @@ class Crew:
         """Return the tally of every worker as it was a few seconds ago at most."""
         return [child.tally for child in self._all if child.tally is not None]
 
-    async def describe(self, limit_seconds: float, connections: int) -> list[dict[str, object]]:
-        """Return one row for each worker, with so many of its connections."""
+    async def describe(
+        self, limit_seconds: float, *, connections: int = 0, backends: int = 0
+    ) -> list[dict[str, object]]:
+        """Return one row for each worker, with so many of its connections or backends."""
         now = asyncio.get_running_loop().time()
         serving = {slot.child for slot in self._slots}
         rows: list[dict[str, object]] = []
@@ -205,13 +207,18 @@ class Crew:
                 "serves": child in serving,
             }
             try:
-                found = await child.scrape(limit_seconds, connections=connections)
+                found = await child.scrape(
+                    limit_seconds, connections=connections, backends=backends
+                )
             except (ChildGoneError, TimeoutError) as error:
                 row["problem"] = str(error) or "busy"
             else:
                 row["connections_open"] = found.tally.connections_open
                 row["requests_active"] = found.tally.requests_active
-                row["connections"] = found.connections
+                if connections:
+                    row["connections"] = found.connections
+                if backends:
+                    row["backends"] = found.backends
             rows.append(row)
         return rows
 

@@ -74,6 +74,8 @@ class Scrape(msgspec.Struct, frozen=True, kw_only=True, tag="scrape"):
     id: int
     connections: int
     """Describe so many connections, too."""
+    backends: int = 0
+    """And so many backends."""
 
 
 class Started(msgspec.Struct, frozen=True, kw_only=True, tag="started"):
@@ -88,6 +90,7 @@ class Scraped(msgspec.Struct, frozen=True, kw_only=True, tag="scraped"):
     id: int
     tally: Tally
     connections: tuple[dict[str, object], ...]
+    backends: tuple[dict[str, object], ...] = ()
 
 
 class Drained(msgspec.Struct, frozen=True, kw_only=True, tag="drained"):

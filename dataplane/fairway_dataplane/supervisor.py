@@ -188,7 +188,11 @@ class Supervisor:
 
     async def connections(self) -> list[dict[str, object]]:
         """Return one row for each worker."""
-        return await self._crew.describe(SCRAPE_LIMIT_SECONDS, CONNECTIONS_SHOWN)
+        return await self._crew.describe(SCRAPE_LIMIT_SECONDS, connections=CONNECTIONS_SHOWN)
+
+    async def backends(self, limit: int) -> list[dict[str, object]]:
+        """Return one row for each worker, with so many of its backends."""
+        return await self._crew.describe(SCRAPE_LIMIT_SECONDS, backends=limit)
 
     # The way of a snapshot.
 

@@ -172,6 +172,10 @@ class Traffic:
         """Describe so many open connections."""
         return tuple(self._listener.connections()[:limit])
 
+    def backends(self, limit: int) -> tuple[dict[str, object], ...]:
+        """Describe so many backends, and how their endpoints stand."""
+        return tuple(self._upstreams.describe(limit))
+
     async def _build_contexts(self, found: Iterable[Change]) -> Contexts:
         """Build in steps: loading a certificate takes most of a millisecond, and others wait."""
         steps = build_contexts_in_steps(self._contexts.current, found)

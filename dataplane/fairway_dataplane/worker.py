@@ -138,7 +138,9 @@ class Worker:
     def _answer(self, scrape: Scrape) -> None:
         assert self._traffic is not None
         shown = self._traffic.connections(scrape.connections) if scrape.connections else ()
-        self._link.send(Scraped(id=scrape.id, tally=self._traffic.counted(), connections=shown))
+        backends = self._traffic.backends(scrape.backends) if scrape.backends else ()
+        tally = self._traffic.counted()
+        self._link.send(Scraped(id=scrape.id, tally=tally, connections=shown, backends=backends))
 
     def _orphaned(self) -> None:
         """End without a supervisor; nobody accepts after us."""

@@ -35,7 +35,7 @@ class Breaker:
     max_pending: int
     max_connections: int
     max_retries: int
-    retrying: "set[Exchange]"
+    retrying: "dict[Exchange, None]"
     """Exchanges that are in a further attempt now."""
 
     def __init__(self, clock: Clock, tally: "BackendTally", *, budget_percent: int) -> None:
@@ -51,7 +51,7 @@ class Breaker:
         self.max_pending = 0
         self.max_connections = 0
         self.max_retries = 0
-        self.retrying = set()
+        self.retrying = {}
 
     def update(self, leaf: "Backend") -> None:
         """Take the limits of another leaf; what is in flight stays."""

@@ -285,10 +285,10 @@ class Judge:
 
 
 def states(endpoints: Collection[Endpoint], now: float) -> dict[str, int]:
-    """Count endpoints by how they stand; every state is named."""
-    found = dict.fromkeys((state.value for state in State), 0)
+    """Count endpoints by how they stand; those in the choice are named, others if there are any."""
+    found = {State.IN_CHOICE.value: 0}
     for endpoint in endpoints:
-        found[endpoint.state(now).value] += 1
+        count(found, endpoint.state(now).value)
     return found
 
 

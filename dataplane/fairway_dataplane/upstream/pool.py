@@ -17,6 +17,7 @@ from fairway_dataplane.tally import BackendTally, Tally
 from fairway_dataplane.upstream.backend_task import BackendTask
 from fairway_dataplane.upstream.balancer import Balancer, build_balancer
 from fairway_dataplane.upstream.breaker import Breaker
+from fairway_dataplane.upstream.checks import Checks
 from fairway_dataplane.upstream.connector import Connector, Race
 from fairway_dataplane.upstream.health import Endpoint, Judge, states
 from fairway_dataplane.upstream.review import Review
@@ -42,8 +43,9 @@ class Backend:
     """One backend, alive: it outlives tables, and its endpoints are replaced in place."""
 
     __slots__ = (
-        "_balancer", "_bounded", "_breaker", "_by_name", "_clock", "_connector", "_endpoints",
-        "_judge", "_limits", "_review", "attentive", "id", "server_name", "tally", "tls", "waiting",
+        "_balancer", "_bounded", "_breaker", "_by_name", "_checks", "_clock", "_connector",
+        "_endpoints", "_judge", "_limits", "_review", "attentive", "id", "server_name", "tally",
+        "tls", "waiting",
     )  # fmt: skip
 
     id: str
@@ -74,12 +76,9 @@ class Backend:
             seconds=limits.eject_seconds,
             percent=limits.eject_percent,
         )
-        self._review = Review(
-            clock,
-            self._judge,
-            slow_seconds=limits.eject_latency_seconds,
-            in_flight=self._in_flight,
-        )
+        # Most backends have neither: one endpoint, and no checks.
+        self._review: Review | None = None
+        self._checks: Checks | None = None
         self._breaker = Breaker(clock, tally, budget_percent=limits.retry_budget_percent)
         self._bounded = False
         self.attentive = False
@@ -119,11 +118,7 @@ class Backend:
         self._balancer = build_balancer(leaf, tuple(after.values()))
         self._breaker.update(leaf)
         self._bounded = self._breaker.bounds_requests()
-        self._review.keep(
-            after.values(),
-            factor=_latency_factor(leaf, self._limits),
-            gradient=self._breaker.gradient,
-        )
+        self._look_at(leaf)
         self._attend()
 
     def choose(self, exchange: Exchange) -> Endpoint | None:
@@ -165,7 +160,7 @@ class Backend:
         if not self._connect(exchange, endpoint, connect_seconds):
             return False
         self.tally.retries += 1
-        self._breaker.retrying.add(exchange)
+        self._breaker.retrying[exchange] = None
         self.attentive = True
         return True
 
@@ -181,7 +176,7 @@ class Backend:
 
     def judge(self, exchange: Exchange) -> None:
         """Learn from an exchange that is over whether its endpoint is fit to serve."""
-        self._breaker.retrying.discard(exchange)
+        self._breaker.retrying.pop(exchange, None)
         endpoint = self._by_name.get(exchange.endpoint)
         if endpoint is not None and exchange.upstream_seconds:
             if exchange.status in _GATEWAY_STATUSES or exchange.reason in _BROKEN:
@@ -263,6 +258,27 @@ class Backend:
                 found.idle.pop(0).close()
                 return True
         return False
+
+    def _look_at(self, leaf: BackendLeaf) -> None:
+        """Review and check the endpoints as the leaf says."""
+        endpoints = self._endpoints.values()
+        factor = _latency_factor(leaf, self._limits) if len(endpoints) > 1 else 0.0
+        gradient = self._breaker.gradient
+        if self._review is None and (factor or gradient is not None):
+            self._review = Review(
+                self._clock,
+                self._judge,
+                slow_seconds=self._limits.eject_latency_seconds,
+                in_flight=self._in_flight,
+            )
+        if self._review is not None:
+            self._review.keep(endpoints, factor=factor, gradient=gradient)
+        if self._checks is None and leaf.health_check is not None:
+            self._checks = Checks(self._connector, self._clock, self._judge, self.tally)
+        if self._checks is not None:
+            self._checks.keep(
+                endpoints, leaf.health_check, tls=self.tls, server_name=self.server_name
+            )
 
     def _in_flight(self) -> int:
         return sum(found.active for found in self._endpoints.values()) + self.waiting

@@ -65,7 +65,7 @@ class Review:
     ) -> None:
         """Look at these from now on; a ``factor`` of 0 ejects none for its latency."""
         self._endpoints = tuple(endpoints)
-        self._factor = factor if len(self._endpoints) > 1 else 0.0
+        self._factor = factor
         self._gradient = gradient
         wanted = bool(self._endpoints) and (self._factor > 0 or gradient is not None)
         if wanted and not self._watched:
