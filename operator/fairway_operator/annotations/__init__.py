@@ -34,6 +34,7 @@ class RouteOptions(msgspec.Struct, frozen=True, kw_only=True):
     idle_timeout: float | None = None
     retry_attempts: int | None = None
     retry_codes: tuple[int, ...] | None = None
+    retry_budget: int | None = None
     max_body_bytes: int | None = None
     allow_encoded_slash: bool = False
     lacks_filter: bool = False
@@ -48,6 +49,7 @@ class BackendOptions(msgspec.Struct, frozen=True, kw_only=True):
     slow_start: float = 0.0
     max_requests: int = 0
     max_pending: int = 0
+    retry_budget: int | None = None
     protocol: BackendProtocol | None = None
 
 
@@ -76,6 +78,7 @@ TABLE: Final[Mapping[str, _Row]] = {
     "idle-timeout": _Row("idle_timeout", limits.parse_timeout, _INGRESS),
     "retry-attempts": _Row("retry_attempts", retries.parse_attempts, _INGRESS),
     "retry-codes": _Row("retry_codes", retries.parse_codes, _INGRESS),
+    "retry-budget": _Row("retry_budget", retries.parse_budget, _INGRESS | _SERVICE),
     "max-body-size": _Row("max_body_bytes", limits.parse_size, _ROUTES),
     "allow-encoded-slash": _Row("allow_encoded_slash", paths.parse_encoded_slash, _ROUTES),
     "balance": _Row("balance", backends.parse_balance, _SERVICE),

@@ -355,6 +355,14 @@ class Filter(ApiStruct, frozen=True, kw_only=True):
 class Timeouts(ApiStruct, frozen=True, kw_only=True):
     """Limits; what is not given is the data plane's setting."""
 
+    __cel__ = (
+        Cel(
+            "!(has(self.request) && has(self.backendRequest) && duration(self.request) !="
+            " duration('0s') && duration(self.backendRequest) > duration(self.request))",
+            "backendRequest is not longer than request",
+        ),
+    )
+
     request: Annotated[
         Duration | None,
         Meta(description="From the end of the request's head to the end of the response."),
@@ -385,7 +393,21 @@ class Retry(ApiStruct, frozen=True, kw_only=True):
         ),
     ] = ()
     per_try_timeout: Annotated[
-        Duration | None, Meta(description="Limit of one attempt, instead of backendRequest.")
+        Duration | None,
+        Meta(
+            description="Limit of one attempt up to the head of its response, instead of"
+            " backendRequest; not longer than timeouts.request."
+        ),
+    ] = None
+    budget: Annotated[
+        Annotated[int, Meta(ge=0, le=100)] | None,
+        Meta(
+            description="Most retries, in percent of the requests to the backend in ten seconds;"
+            " ten are always free, so that a quiet backend is tried again, too. What is above"
+            " fails at once, so that retries do not drown a backend in trouble. 0 is no retry at"
+            " all. Without it, what the Service says (annotation fairway.dev/retry-budget), else"
+            " the data plane's setting, which is 20."
+        ),
     ] = None
 
 
@@ -433,6 +455,12 @@ class Rule(ApiStruct, frozen=True, kw_only=True):
             " self.filters.exists(f, has(f.redirect) || has(f.directResponse)))",
             "a rule has backendRefs, or a filter that answers (redirect, directResponse)",
         ),
+        Cel(
+            "!(has(self.retry) && has(self.retry.perTryTimeout) && has(self.timeouts) &&"
+            " has(self.timeouts.request) && duration(self.timeouts.request) != duration('0s') &&"
+            " duration(self.retry.perTryTimeout) > duration(self.timeouts.request))",
+            "retry.perTryTimeout is not longer than timeouts.request",
+        ),
     )
 
     name: Annotated[
@@ -453,7 +481,11 @@ class Rule(ApiStruct, frozen=True, kw_only=True):
     ] = ()
     timeouts: Annotated[Timeouts, Meta(description="Limits of a request.")] = Timeouts()
     retry: Annotated[
-        Retry | None, Meta(description="When a request is sent again; without it, never.")
+        Retry | None,
+        Meta(
+            description="When a request is sent again. Without it, once: where no byte of the"
+            " request was sent, or where its method is idempotent and no byte of an answer came."
+        ),
     ] = None
     backend_refs: Annotated[
         tuple[BackendRef, ...],

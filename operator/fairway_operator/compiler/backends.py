@@ -91,6 +91,7 @@ def _backend(
         slow_start_seconds=options.slow_start,
         max_requests=options.max_requests,
         max_pending=options.max_pending,
+        retry_budget=options.retry_budget,
     )
 
 

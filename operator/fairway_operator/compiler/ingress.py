@@ -197,7 +197,10 @@ def _timeouts(options: RouteOptions) -> Timeouts:
 
 
 def _retry(options: RouteOptions) -> Retry | None:
-    if not options.retry_attempts and not options.retry_codes:
+    attempts, codes, budget = options.retry_attempts, options.retry_codes, options.retry_budget
+    if attempts is None and codes is None and budget is None:
         return None
-    attempts = 1 if options.retry_attempts is None else options.retry_attempts
-    return Retry(attempts=attempts, codes=options.retry_codes or ()) if attempts else None
+    if attempts == 0:
+        # Nothing said would leave the data plane's one attempt.
+        return Retry(budget=0)
+    return Retry(attempts=attempts or 1, codes=codes or (), budget=budget)

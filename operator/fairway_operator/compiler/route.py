@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from math import gcd
 
 from fairway_operator.annotations import route_options
-from fairway_operator.api.route import BackendRef, Match, Retry, Rule, Timeouts
+from fairway_operator.api.route import BackendRef, Match, Retry, Rule
 from fairway_operator.compiler.contribution import (
     Age,
     BackendUse,
@@ -107,7 +107,7 @@ class _RouteCompilation:
         field = f"spec.rules[{at}]"
         name = f"{self._route.ref.namespace}/{self._route.ref.name}/{rule.name or at}"
         backends = self._targets(rule, field)
-        timeouts = _timeouts(rule.timeouts)
+        timeouts = self._timeouts(rule, field)
         retry = _retry(rule.retry)
         for index, given in enumerate(rule.matches or _EVERYTHING):
             match = self._match(given, f"{field}.matches[{index}]")
@@ -203,6 +203,28 @@ class _RouteCompilation:
             self._backends.add(resolved.use)
         return resolved.id
 
+    def _timeouts(self, rule: Rule, field: str) -> model.Timeouts:
+        given, retry = rule.timeouts, rule.retry
+        made = model.Timeouts(
+            request=_seconds(given.request),
+            backend_request=_seconds(given.backend_request),
+            connect=_seconds(given.connect),
+            idle=_seconds(given.idle),
+        )
+        attempts = {
+            "timeouts.backendRequest": made.backend_request,
+            "retry.perTryTimeout": None if retry is None else _seconds(retry.per_try_timeout),
+        }
+        for name, seconds in attempts.items():
+            if made.request and seconds is not None and seconds > made.request:
+                self._note(
+                    f"{field}.{name}",
+                    Reason.INVALID_OBJECT,
+                    "one attempt may not take longer than the whole request",
+                    f"write at most {given.request}, the value of timeouts.request",
+                )
+        return made
+
     def _unserved(self) -> tuple[WeightedBackend, ...]:
         return (WeightedBackend(backend=nowhere(self._route.ref.namespace)),)
 
@@ -219,15 +241,6 @@ def _seconds(text: str | None) -> float | None:
     return None if text is None else parse_duration(text)
 
 
-def _timeouts(given: Timeouts) -> model.Timeouts:
-    return model.Timeouts(
-        request=_seconds(given.request),
-        backend_request=_seconds(given.backend_request),
-        connect=_seconds(given.connect),
-        idle=_seconds(given.idle),
-    )
-
-
 def _retry(given: Retry | None) -> model.Retry | None:
     if given is None:
         return None
@@ -235,4 +248,5 @@ def _retry(given: Retry | None) -> model.Retry | None:
         attempts=given.attempts,
         codes=tuple(sorted(set(given.codes))),
         per_try_timeout=_seconds(given.per_try_timeout),
+        budget=given.budget,
     )

@@ -204,6 +204,18 @@ async def test_retries_have_a_budget(make_stage: "StageMaker") -> None:
     assert stage.tally.backends[BACKEND].retries == 10
 
 
+async def test_a_budget_of_nothing_is_no_retry(make_stage: "StageMaker") -> None:
+    async def script(link: "Link") -> None:
+        await link.request()
+        link.writer.write(b"HTTP/1.1 503 Busy\r\ncontent-length: 0\r\n\r\n")
+
+    stage = await make_stage(script)
+    serve(stage, retry=Retry(attempts=3, codes=(503,), budget=0))
+    for _ in range(3):
+        assert (await stage.ask(GET)).status == 503
+    assert stage.tally.backends[BACKEND].retries == 0
+
+
 async def test_a_refused_connection_is_an_answer_and_the_next_endpoint_serves(
     stage: "Stage",
 ) -> None:

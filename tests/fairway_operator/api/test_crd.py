@@ -82,6 +82,9 @@ def test_names_columns_and_status() -> None:
         (".spec.rules[].backendRefs[].weight", 1),
         (".spec.rules[].filters[].redirect.code", 302),
         (".spec.rules[].retry.attempts", 1),
+        (".spec.rules[].matches[].headers[].type", "Exact"),
+        (".spec.rules[].matches[].queryParams[].type", "Exact"),
+        (".spec.rules[].filters[].directResponse.contentType", "text/plain; charset=utf-8"),
     ],
 )
 def test_defaults(path: str, default: object) -> None:

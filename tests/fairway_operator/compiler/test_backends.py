@@ -359,10 +359,12 @@ def test_limits_of_a_backend_are_said_on_its_service(compiled: Compile, objects:
         "fairway.dev/slow-start": "1m30s",
         "fairway.dev/max-requests": "100",
         "fairway.dev/max-pending": "ten",
+        "fairway.dev/retry-budget": "30%",
     }
 
     seen = compiled(objects.ingress("i", "x.com ^/ a:80"), objects.service("a", annotations=given))
 
     (backend,) = seen.snapshot.backends.values()
     assert (backend.slow_start_seconds, backend.max_requests, backend.max_pending) == (90.0, 100, 0)
+    assert backend.retry_budget == 30
     assert seen.reasons("a", Kind.SERVICE) == ["InvalidAnnotation"]

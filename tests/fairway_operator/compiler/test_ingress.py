@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from fairway_snapshot.model import Retry
+
 if TYPE_CHECKING:
     from tests.fairway_operator.compiler.conftest import Compile, Objects
 
@@ -270,6 +272,7 @@ def test_an_ingress_is_not_served_without_its_filters(
         ("max-body-size", "8 MB", "InvalidAnnotation"),
         ("retry-attempts", "-1", "InvalidAnnotation"),
         ("retry-codes", "200", "InvalidAnnotation"),
+        ("retry-budget", "101%", "InvalidAnnotation"),
     ],
 )
 def test_other_bad_annotations_are_told_and_their_default_is_served(
@@ -298,6 +301,7 @@ def test_annotations_become_typed_parts_of_each_route(compiled: Compile, objects
         "idle-timeout": "0s",
         "retry-attempts": "2",
         "retry-codes": "503, 502",
+        "retry-budget": "10%",
         "max-body-size": "8Mi",
         "allow-encoded-slash": "true",
         "other.example/unrelated": "x",
@@ -317,10 +321,34 @@ def test_annotations_become_typed_parts_of_each_route(compiled: Compile, objects
         "StripPrefix", "RewritePath", "RequestHeaders", "ResponseHeaders",
     ]  # fmt: skip
     assert (route.timeouts.request, route.timeouts.connect, route.timeouts.idle) == (90, 0.25, 0)
-    assert route.retry is not None
-    assert (route.retry.attempts, route.retry.codes) == (2, (502, 503))
+    assert route.retry == Retry(attempts=2, codes=(502, 503), budget=10)
     assert route.max_body_bytes == 8 * 2**20
     assert route.allow_encoded_slash
+
+
+@pytest.mark.parametrize(
+    ("given", "retry"),
+    [
+        ({}, None),
+        ({"retry-attempts": "0"}, Retry(budget=0)),
+        ({"retry-attempts": "0", "retry-codes": "503"}, Retry(budget=0)),
+        ({"retry-codes": "503"}, Retry(codes=(503,))),
+        ({"retry-budget": "0"}, Retry(budget=0)),
+        ({"retry-attempts": "3"}, Retry(attempts=3)),
+    ],
+)
+def test_retries_of_an_ingress(
+    compiled: Compile, objects: Objects, given: dict[str, str], retry: Retry | None
+) -> None:
+    annotations = {f"fairway.dev/{name}": value for name, value in given.items()}
+
+    seen = compiled(
+        objects.ingress("i", "x.com ^/ a:80", annotations=annotations), objects.web("a")
+    )
+
+    route = seen.route("x.com/")
+    assert route is not None
+    assert route.retry == retry
 
 
 def test_a_resource_that_says_nothing_is_told_so(compiled: Compile, objects: Objects) -> None:

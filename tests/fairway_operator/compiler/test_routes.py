@@ -307,14 +307,36 @@ def test_rules_that_the_api_server_or_the_world_refuses(
 def test_timeouts_and_retries(compiled: Compile, objects: Objects) -> None:
     rule = A | {
         "timeouts": {"request": "30s", "backendRequest": "1500ms", "connect": "1s", "idle": "0s"},
-        "retry": {"attempts": 2, "codes": [503, 502, 503], "perTryTimeout": "1m"},
+        "retry": {"attempts": 2, "codes": [503, 502, 503], "perTryTimeout": "20s", "budget": 10},
     }
 
     route = compiled(objects.route("r", rule), objects.web("a")).route("a.example/")
 
     assert route is not None
     assert route.timeouts == Timeouts(request=30.0, backend_request=1.5, connect=1.0, idle=0.0)
-    assert route.retry == Retry(attempts=2, codes=(502, 503), per_try_timeout=60.0)
+    assert route.retry == Retry(attempts=2, codes=(502, 503), per_try_timeout=20.0, budget=10)
+
+
+@pytest.mark.parametrize(
+    ("more", "fields"),
+    [
+        ({"timeouts": {"request": "1s", "backendRequest": "2s"}}, ["timeouts.backendRequest"]),
+        (
+            {"timeouts": {"request": "1s"}, "retry": {"perTryTimeout": "1001ms"}},
+            ["retry.perTryTimeout"],
+        ),
+        ({"timeouts": {"request": "0s"}, "retry": {"perTryTimeout": "9s"}}, []),
+        ({"timeouts": {"request": "60s", "backendRequest": "1m"}}, []),
+    ],
+)
+def test_one_attempt_is_not_longer_than_the_whole(
+    compiled: Compile, objects: Objects, more: dict[str, Any], fields: list[str]
+) -> None:
+    seen = compiled(objects.route("r", A | more), objects.web("a"))
+
+    found = seen.findings("r", Kind.ROUTE)
+    assert [each.field for each in found] == [f"spec.rules[0].{field}" for field in fields]
+    assert seen.ask("a.example/") == "shop/a:80"
 
 
 @pytest.mark.parametrize(

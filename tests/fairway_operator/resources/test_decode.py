@@ -340,6 +340,7 @@ RULE = {"backendRefs": [{"name": "a", "port": 80}]}
             "spec.rules[0].backendRefs[0].port",
         ),
         ({"rules": [RULE | {"retry": {"attempts": 99}}]}, "spec.rules[0].retry.attempts"),
+        ({"rules": [RULE | {"retry": {"budget": 101}}]}, "spec.rules[0].retry.budget"),
         ({"rules": [{"filters": [{"addHeader": {}}]}]}, "spec.rules[0].filters[0]"),
         ({"rules": [RULE, {"matches": [{"method": "get"}]}]}, "spec.rules[1].matches[0].method"),
         ({"rules": "\ud800"}, "spec"),
