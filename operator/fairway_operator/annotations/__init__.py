@@ -12,12 +12,23 @@ from typing import Final, NamedTuple, TypeVar
 
 import msgspec
 
-from fairway_operator.annotations import backends, headers, limits, paths, redirects, retries
+from fairway_operator.annotations import (
+    backends,
+    checks,
+    flags,
+    headers,
+    limits,
+    paths,
+    redirects,
+    retries,
+)
 from fairway_operator.findings import Finding, Reason, Severity
 from fairway_operator.refs import Kind, ObjectRef
 from fairway_operator.resources.body import ANNOTATION_PREFIX
 from fairway_snapshot.filters import RequestHeaders, ResponseHeaders, StripPrefix
-from fairway_snapshot.model import BackendProtocol, Balance, HashKey
+from fairway_snapshot.model import BackendProtocol, Balance, HashKey, HealthCheck
+
+_DEFAULT: Final = HealthCheck(path="")
 
 
 class RouteOptions(msgspec.Struct, frozen=True, kw_only=True):
@@ -49,6 +60,18 @@ class BackendOptions(msgspec.Struct, frozen=True, kw_only=True):
     slow_start: float = 0.0
     max_requests: int = 0
     max_pending: int = 0
+    max_connections: int = 0
+    max_retries: int = 0
+    adaptive_concurrency: bool = False
+    eject_latency_factor: float | None = None
+    check_path: str = ""
+    """Empty for no health checks, whatever the others say."""
+    check_host: str = _DEFAULT.host
+    check_statuses: tuple[tuple[int, int], ...] = _DEFAULT.statuses
+    check_interval: float = _DEFAULT.interval_seconds
+    check_timeout: float = _DEFAULT.timeout_seconds
+    check_unhealthy: int = _DEFAULT.unhealthy
+    check_healthy: int = _DEFAULT.healthy
     retry_budget: int | None = None
     protocol: BackendProtocol | None = None
 
@@ -65,6 +88,8 @@ class _Row(NamedTuple):
 _INGRESS: Final = frozenset({Kind.INGRESS})
 _ROUTES: Final = frozenset({Kind.INGRESS, Kind.ROUTE})
 _SERVICE: Final = frozenset({Kind.SERVICE})
+
+_CHECK: Final = "health-check"
 
 TABLE: Final[Mapping[str, _Row]] = {
     "strip-prefix": _Row("strip_prefix", paths.parse_strip_prefix, _INGRESS, is_filter=True),
@@ -86,6 +111,17 @@ TABLE: Final[Mapping[str, _Row]] = {
     "slow-start": _Row("slow_start", limits.parse_timeout, _SERVICE),
     "max-requests": _Row("max_requests", limits.parse_number, _SERVICE),
     "max-pending": _Row("max_pending", limits.parse_number, _SERVICE),
+    "max-connections": _Row("max_connections", limits.parse_number, _SERVICE),
+    "max-retries": _Row("max_retries", limits.parse_number, _SERVICE),
+    "adaptive-concurrency": _Row("adaptive_concurrency", flags.parse_flag, _SERVICE),
+    "eject-latency-factor": _Row("eject_latency_factor", backends.parse_factor, _SERVICE),
+    _CHECK: _Row("check_path", checks.parse_path, _SERVICE),
+    "health-check-host": _Row("check_host", checks.parse_host, _SERVICE),
+    "health-check-statuses": _Row("check_statuses", checks.parse_statuses, _SERVICE),
+    "health-check-interval": _Row("check_interval", checks.parse_interval, _SERVICE),
+    "health-check-timeout": _Row("check_timeout", checks.parse_timeout, _SERVICE),
+    "health-check-unhealthy": _Row("check_unhealthy", checks.parse_number, _SERVICE),
+    "health-check-healthy": _Row("check_healthy", checks.parse_number, _SERVICE),
     "backend-protocol": _Row("protocol", backends.parse_protocol, _SERVICE),
 }
 """Name after ``fairway.dev/`` to what it sets, where it may stand, and its parser."""
@@ -102,7 +138,20 @@ def backend_options(
     subject: ObjectRef, given: tuple[tuple[str, str], ...]
 ) -> tuple[BackendOptions, tuple[Finding, ...]]:
     """Read the annotations of a Service; names come without the prefix."""
-    return _read(BackendOptions, subject, given)
+    options, findings = _read(BackendOptions, subject, given)
+    names = {name for name, _ in given}
+    if _CHECK not in names:
+        findings += tuple(
+            _invalid(
+                subject,
+                name,
+                f"nothing is checked without {ANNOTATION_PREFIX}{_CHECK};"
+                f" add {ANNOTATION_PREFIX}{_CHECK}: /healthz",
+            )
+            for name in sorted(names)
+            if name.startswith(f"{_CHECK}-") and name in TABLE
+        )
+    return options, findings
 
 
 _T = TypeVar("_T", RouteOptions, BackendOptions)

@@ -13,6 +13,8 @@ from fairway_snapshot.model import BackendProtocol, Balance, HashKey
 _TOKEN = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,64}")
 """RFC 9110 section 5.6.2, which RFC 6265 takes for names of cookies."""
 
+_FACTOR = re.compile(r"[0-9]{1,4}(?:\.[0-9]{1,2})?")
+
 _HASH = "consistent-hash header=X-User or consistent-hash cookie=session"
 
 
@@ -39,6 +41,13 @@ def parse_sticky_cookie(text: str) -> str:
     if _TOKEN.fullmatch(text) is None:
         raise ValueError(f"{text[:40]!r} is not the name of a cookie; write one as shop-server")
     return text
+
+
+def parse_factor(text: str) -> float:
+    """Return by what factor an endpoint may be slower than the others; 0 is any."""
+    if _FACTOR.fullmatch(text) is None or 0 < float(text) <= 1:
+        raise ValueError(f"{text[:40]!r} is not a factor; write it as 5 or 2.5, or 0 for never")
+    return float(text)
 
 
 def parse_protocol(text: str) -> BackendProtocol:

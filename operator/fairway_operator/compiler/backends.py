@@ -19,7 +19,7 @@ from fairway_operator.refs import ObjectRef
 from fairway_operator.resources import EndpointSlice, Service
 from fairway_operator.resources.service import Port
 from fairway_operator.world import World
-from fairway_snapshot.model import Backend, BackendProtocol, Endpoint
+from fairway_snapshot.model import Backend, BackendProtocol, Endpoint, HealthCheck
 
 _PROTOCOLS = {
     "http": BackendProtocol.HTTP,
@@ -91,7 +91,26 @@ def _backend(
         slow_start_seconds=options.slow_start,
         max_requests=options.max_requests,
         max_pending=options.max_pending,
+        max_connections=options.max_connections,
+        max_retries=options.max_retries,
+        adaptive_concurrency=options.adaptive_concurrency,
+        eject_latency_factor=options.eject_latency_factor,
+        health_check=_health_check(options),
         retry_budget=options.retry_budget,
+    )
+
+
+def _health_check(options: BackendOptions) -> HealthCheck | None:
+    if not options.check_path:
+        return None
+    return HealthCheck(
+        path=options.check_path,
+        host=options.check_host,
+        statuses=options.check_statuses,
+        interval_seconds=options.check_interval,
+        timeout_seconds=options.check_timeout,
+        unhealthy=options.check_unhealthy,
+        healthy=options.check_healthy,
     )
 
 

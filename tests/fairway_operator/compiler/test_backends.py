@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from fairway_operator.refs import Kind
-from fairway_snapshot.model import HashKey
+from fairway_snapshot.model import HashKey, HealthCheck
 
 if TYPE_CHECKING:
     from tests.fairway_operator.compiler.conftest import Compile, Objects
@@ -367,4 +367,125 @@ def test_limits_of_a_backend_are_said_on_its_service(compiled: Compile, objects:
     (backend,) = seen.snapshot.backends.values()
     assert (backend.slow_start_seconds, backend.max_requests, backend.max_pending) == (90.0, 100, 0)
     assert backend.retry_budget == 30
+    assert seen.reasons("a", Kind.SERVICE) == ["InvalidAnnotation"]
+
+
+def test_what_a_backend_can_bear_is_said_on_its_service(
+    compiled: Compile, objects: Objects
+) -> None:
+    given = {
+        "fairway.dev/max-connections": "50",
+        "fairway.dev/max-retries": "3",
+        "fairway.dev/adaptive-concurrency": "true",
+        "fairway.dev/eject-latency-factor": "2.5",
+    }
+
+    seen = compiled(objects.ingress("i", "x.com ^/ a:80"), objects.service("a", annotations=given))
+
+    (backend,) = seen.snapshot.backends.values()
+    assert (backend.max_connections, backend.max_retries) == (50, 3)
+    assert backend.adaptive_concurrency
+    assert backend.eject_latency_factor == 2.5
+    assert backend.health_check is None
+    assert seen.reasons("a", Kind.SERVICE) == []
+
+
+@pytest.mark.parametrize(
+    ("given", "check"),
+    [
+        pytest.param({"": "/healthz"}, HealthCheck(path="/healthz"), id="a path is enough"),
+        pytest.param(
+            {
+                "": "/healthz?deep=1",
+                "-host": "Shop.example:8080",
+                "-statuses": "401, 200-299",
+                "-interval": "5s",
+                "-timeout": "500ms",
+                "-unhealthy": "5",
+                "-healthy": "1",
+            },
+            HealthCheck(
+                path="/healthz?deep=1",
+                host="shop.example:8080",
+                statuses=((200, 299), (401, 401)),
+                interval_seconds=5.0,
+                timeout_seconds=0.5,
+                unhealthy=5,
+                healthy=1,
+            ),
+            id="everything",
+        ),
+    ],
+)
+def test_a_service_asks_for_health_checks(
+    compiled: Compile, objects: Objects, given: dict[str, str], check: HealthCheck
+) -> None:
+    annotations = {f"fairway.dev/health-check{name}": value for name, value in given.items()}
+
+    seen = compiled(
+        objects.ingress("i", "x.com ^/ a:80"), objects.service("a", annotations=annotations)
+    )
+
+    (backend,) = seen.snapshot.backends.values()
+    assert backend.health_check == check
+    assert seen.reasons("a", Kind.SERVICE) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("", "healthz"),
+        ("", "/a b"),
+        ("", "/a\r\nx: y"),
+        ("", "/a#b"),
+        ("-host", "a b"),
+        ("-statuses", "299-200"),
+        ("-statuses", "600"),
+        ("-statuses", ""),
+        ("-interval", "10ms"),
+        ("-interval", "soon"),
+        ("-timeout", "0s"),
+        ("-healthy", "0"),
+        ("-unhealthy", "101"),
+    ],
+)
+def test_a_health_check_that_cannot_be_meant_is_a_finding(
+    compiled: Compile, objects: Objects, name: str, value: str
+) -> None:
+    annotations = {"fairway.dev/health-check": "/", f"fairway.dev/health-check{name}": value}
+
+    seen = compiled(
+        objects.ingress("i", "x.com ^/ a:80"), objects.service("a", annotations=annotations)
+    )
+
+    (backend,) = seen.snapshot.backends.values()
+    assert backend.health_check == (HealthCheck(path="/") if name else None)
+    assert seen.reasons("a", Kind.SERVICE) == ["InvalidAnnotation"]
+
+
+def test_a_health_check_without_a_path_is_a_finding(compiled: Compile, objects: Objects) -> None:
+    annotations = {"fairway.dev/health-check-interval": "5s"}
+
+    seen = compiled(
+        objects.ingress("i", "x.com ^/ a:80"), objects.service("a", annotations=annotations)
+    )
+
+    assert seen.reasons("a", Kind.SERVICE) == ["InvalidAnnotation"]
+    assert [each.hint for each in seen.findings("a", Kind.SERVICE)] == [
+        "add fairway.dev/health-check: /healthz"
+    ]
+
+
+@pytest.mark.parametrize("value", ["1", "0.5", "-2", "fast", "1e9"])
+def test_a_factor_that_ejects_everybody_is_a_finding(
+    compiled: Compile, objects: Objects, value: str
+) -> None:
+    annotations = {"fairway.dev/eject-latency-factor": value}
+
+    seen = compiled(
+        objects.ingress("i", "x.com ^/ a:80"), objects.service("a", annotations=annotations)
+    )
+
+    (backend,) = seen.snapshot.backends.values()
+    assert backend.eject_latency_factor is None
     assert seen.reasons("a", Kind.SERVICE) == ["InvalidAnnotation"]
