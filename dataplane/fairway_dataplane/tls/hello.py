@@ -9,8 +9,10 @@ protocol with us can be told so. What is read decides nothing about safety:
 OpenSSL parses the same bytes again and remains the judge of the handshake.
 """
 
-from dataclasses import dataclass
+import struct
 from enum import Enum
+from functools import lru_cache
+from typing import NamedTuple
 
 HELLO_LIMIT_BYTES = 16 * 1024
 """Longest hello that is read. Those with post-quantum key shares have about 2 KiB."""
@@ -21,9 +23,17 @@ _RECORD_LIMIT_BYTES = 16 * 1024
 _SERVER_NAME = 0
 _APPLICATION_PROTOCOLS = 16
 
+_BEGINNING = struct.Struct(">BBBHBBH").unpack_from
+"""Of a record: type, version, length. Of the message in it: type, and the length in two parts."""
 
-@dataclass(frozen=True, slots=True)
-class ClientHello:
+_EXTENSION = struct.Struct(">HH").unpack_from
+"""Type and length."""
+
+_REMEMBERED_BYTES = 264
+"""Longest extension whose meaning is remembered: that of the longest host name."""
+
+
+class ClientHello(NamedTuple):
     """What a client asks for."""
 
     server_name: bytes
@@ -46,29 +56,19 @@ class Unread(Enum):
 
 def read_hello(data: bytes) -> ClientHello | Unread:
     """Read the ClientHello at the start of ``data`` (RFC 8446 section 4.1.2)."""
+    if len(data) >= 9:
+        record, major, _, size, message, high, low = _BEGINNING(data)
+        if (
+            (record, major, message, high) == _ORDINARY
+            and low + 4 <= size <= _RECORD_LIMIT_BYTES
+            and low <= HELLO_LIMIT_BYTES
+        ):
+            # One record holds it whole: all but every hello.
+            return _read(data, 9, 9 + low) if len(data) >= 9 + low else Unread.INCOMPLETE
     if data[:1] != b"\x16" or (len(data) > 1 and data[1] != 3):
         return Unread.INCOMPLETE if not data else Unread.NOT_TLS
-    message = _first_message(data)
-    if isinstance(message, Unread):
-        return message
-    try:
-        return _read_extensions(message)
-    except (IndexError, UnicodeDecodeError):
-        return Unread.MALFORMED
-
-
-def _first_message(data: bytes) -> bytes | Unread:
-    """Return the body of the first handshake message."""
-    if len(data) < 5:
-        return Unread.INCOMPLETE
-    record = data[3] << 8 | data[4]
-    if record >= 4:
-        length = _length(data[5:9])
-        if isinstance(length, Unread):
-            return length
-        if length + 4 <= record <= _RECORD_LIMIT_BYTES:
-            return data[9 : 9 + length] if len(data) >= 9 + length else Unread.INCOMPLETE
-    return _joined(data)
+    body = _joined(data)
+    return body if isinstance(body, Unread) else _read(body, 0, len(body))
 
 
 def _joined(data: bytes) -> bytes | Unread:
@@ -101,30 +101,38 @@ def _length(message: bytes | bytearray) -> int | Unread:
     return length if length <= HELLO_LIMIT_BYTES else Unread.MALFORMED
 
 
-def _read_extensions(message: bytes) -> ClientHello | Unread:
-    # legacy_version, random, then three vectors that do not matter here.
-    at = 34
-    at += 1 + message[at]
-    at += 2 + (message[at] << 8 | message[at + 1])
-    at += 1 + message[at]
-    if at == len(message):
-        return ClientHello(b"", None)
-    end = at + 2 + (message[at] << 8 | message[at + 1])
-    at += 2
-    if end != len(message):
+def _read(data: bytes, start: int, stop: int) -> ClientHello | Unread:
+    """Read the body of the message, from ``start`` to ``stop``."""
+    try:
+        return _read_extensions(data, start, stop)
+    except (IndexError, struct.error, UnicodeDecodeError):
         return Unread.MALFORMED
+
+
+def _read_extensions(data: bytes, start: int, stop: int) -> ClientHello | Unread:
+    # legacy_version, random, then three vectors that do not matter here.
+    at = start + 34
+    at += 1 + data[at]
+    at += 2 + (data[at] << 8 | data[at + 1])
+    at += 1 + data[at]
+    if at == stop:
+        return ClientHello(b"", None)
+    if at + 2 + (data[at] << 8 | data[at + 1]) != stop:
+        return Unread.MALFORMED
+    at += 2
     name = b""
     protocols: tuple[bytes, ...] | None = None
-    while at < end:
-        kind = message[at] << 8 | message[at + 1]
-        size = message[at + 2] << 8 | message[at + 3]
+    while at < stop:
+        kind, size = _EXTENSION(data, at)
         at += 4
-        if at + size > end:
+        if at + size > stop:
             return Unread.MALFORMED
         if kind == _SERVER_NAME:
-            name = _host_name(message[at : at + size])
+            extension = data[at : at + size]
+            name = (_known_name if size <= _REMEMBERED_BYTES else _host_name)(extension)
         elif kind == _APPLICATION_PROTOCOLS:
-            protocols = _protocols(message[at : at + size])
+            extension = data[at : at + size]
+            protocols = (_known_protocols if size <= _REMEMBERED_BYTES else _protocols)(extension)
         at += size
     return ClientHello(name, protocols)
 
@@ -155,3 +163,10 @@ def _protocols(extension: bytes) -> tuple[bytes, ...]:
     if at != len(extension):
         raise IndexError(at)
     return tuple(found)
+
+
+_ORDINARY = (_HANDSHAKE_RECORD, 3, _CLIENT_HELLO, 0)
+
+# The same few come again and again; what is not well-formed is not remembered.
+_known_name = lru_cache(maxsize=4096)(_host_name)
+_known_protocols = lru_cache(maxsize=256)(_protocols)
