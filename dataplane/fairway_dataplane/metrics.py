@@ -34,7 +34,12 @@ from fairway_dataplane.tally import (
     Tally,
 )
 
-_LEVELS = frozenset({"connections_open", "requests_active", "tunnels_active", "active", "idle"})
+_LEVELS = frozenset(
+    {
+        "accepting_paused", "active", "connections_arriving", "connections_open", "idle",
+        "requests_active", "resident_bytes", "shedding", "tunnels_active",
+    }
+)  # fmt: skip
 """Fields that say how many there are now, and so end with their worker."""
 
 
@@ -108,6 +113,7 @@ class TallyCollector(Collector):
         yield from _of_routes(tally)
         yield from _of_backends(tally)
         yield from _of_connections(tally)
+        yield from _of_overload(tally)
         yield from _of_snapshot(self._readings)
         yield _histogram(
             "fairway_router_match_seconds",
@@ -247,11 +253,21 @@ def _of_connections(tally: Tally) -> Iterator[Metric]:
         "Connections closed at once, because there were too many.",
         {(): tally.connections_refused},
     )
+    yield _counter(
+        "fairway_downstream_connections_evicted",
+        "Idle connections closed to make room for others.",
+        {(): tally.connections_evicted},
+    )
     yield _gauges(
         "fairway_downstream_connections",
         "Connections of clients.",
         {("http/1.1",): tally.connections_open},
         ("protocol",),
+    )
+    yield _gauge(
+        "fairway_downstream_connections_arriving",
+        "Connections before the end of their PROXY header or TLS handshake.",
+        tally.connections_arriving,
     )
     yield _counter(
         "fairway_tls_handshakes",
@@ -260,8 +276,29 @@ def _of_connections(tally: Tally) -> Iterator[Metric]:
         ("version", "resumed", "result"),
     )
     yield _gauge("fairway_tunnels_active", "Upgraded connections.", tally.tunnels_active)
+    yield _counter(
+        "fairway_access_log_lines_dropped",
+        "Lines of the access log that were lost because nobody read them in time.",
+        {(): tally.log_lines_dropped},
+    )
     yield _counter("fairway_bytes_in", "Body bytes from clients.", {(): tally.bytes_in})
     yield _counter("fairway_bytes_out", "Bytes to clients.", {(): tally.bytes_out})
+
+
+def _of_overload(tally: Tally) -> Iterator[Metric]:
+    yield _gauges(
+        "fairway_overloaded_workers",
+        "Workers that shed requests (memory) or do not accept connections (descriptors) now.",
+        {("memory",): tally.shedding, ("descriptors",): tally.accepting_paused},
+        ("resource",),
+    )
+    yield _counter(
+        "fairway_overloads",
+        "Times that a worker ran short of a resource.",
+        {(resource,): tally.overloads.get(resource, 0) for resource in ("memory", "descriptors")},
+        ("resource",),
+    )
+    yield _gauge("fairway_worker_resident_bytes", "Memory of all workers.", tally.resident_bytes)
 
 
 def _of_snapshot(readings: Readings) -> Iterator[Metric]:

@@ -83,6 +83,8 @@ class Tally(msgspec.Struct):
 
     connections_accepted: int = 0
     connections_open: int = 0
+    connections_arriving: int = 0
+    """Before their PROXY header or TLS handshake is whole."""
     connections_refused: int = 0
     """Closed at once, because the worker or the client had too many."""
     connections_evicted: int = 0
@@ -90,6 +92,17 @@ class Tally(msgspec.Struct):
     requests: int = 0
     """Requests whose head was complete and acceptable."""
     requests_active: int = 0
+    """In flight, tunnels included."""
+    resident_bytes: int = 0
+    """Memory of the process, at the last tick."""
+    shedding: int = 0
+    """1 while requests are refused because memory is short."""
+    accepting_paused: int = 0
+    """1 while connections wait to be accepted because descriptors are short."""
+    overloads: dict[str, int] = msgspec.field(default_factory=dict)
+    """How often ``memory`` or ``descriptors`` became short."""
+    log_lines_dropped: int = 0
+    """Lines of the access log that were lost because nobody read them in time."""
     rejected: dict[str, int] = msgspec.field(default_factory=dict)
     """Requests that Fairway answered or dropped itself, by reason."""
     terminations: dict[str, int] = msgspec.field(default_factory=dict)

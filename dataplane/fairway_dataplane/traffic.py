@@ -22,6 +22,7 @@ from fairway_dataplane.accesslog import AccessLog
 from fairway_dataplane.clock import Clock
 from fairway_dataplane.config import DataplaneConfig
 from fairway_dataplane.downstream.listener import DrainReport, Forwarding, Listener
+from fairway_dataplane.downstream.overload import Overload
 from fairway_dataplane.link import Door
 from fairway_dataplane.policy import Limits
 from fairway_dataplane.ports import turn_away
@@ -101,6 +102,10 @@ class Traffic:
         self._listener = Listener(
             loop, self._proxy, self._clock, limits, self.tally, _forwarding(config)
         )
+        self._overload = Overload(
+            self._listener, self._clock, limits, self.tally, self._note_overload
+        )
+        self._overload.start()
         self._clock.start()
 
     async def apply(self, offer: Offer) -> None:
@@ -152,6 +157,7 @@ class Traffic:
         """
         if closing:
             await self._sweep()
+        self._overload.stop()
         self._listener.stop_accepting()
         for door in self._doors.values():
             door.close()
@@ -166,6 +172,8 @@ class Traffic:
     def counted(self) -> Tally:
         """Return the tally, with its gauges read."""
         self._upstreams.measure()
+        self.tally.connections_arriving = len(self._listener.arrivals)
+        self.tally.log_lines_dropped = self._access_log.dropped
         return self.tally
 
     def connections(self, limit: int) -> tuple[dict[str, object], ...]:
@@ -236,7 +244,14 @@ class Traffic:
             clock=self._clock,
             limits=self._limits,
             handshakes=self.tally.handshakes,
+            arrivals=self._listener.arrivals,
         )
+
+    def _note_overload(self, resource: str, short: bool, figures: dict[str, int]) -> None:  # noqa: FBT001 - see Tell
+        if short:
+            _log.warning("overload_began", resource=resource, **figures)
+        else:
+            _log.info("overload_ended", resource=resource, **figures)
 
     def _note_bug(self, request_id: str, error: BaseException) -> None:
         _log.error("exchange_bug", request_id=request_id, exc_info=error)

@@ -10,6 +10,7 @@ import asyncio
 from typing import TYPE_CHECKING, cast
 
 from fairway_dataplane.clock import NEVER
+from fairway_dataplane.downstream.refusals import describe_refused
 from fairway_dataplane.downstream.repeated import RepeatedLines
 from fairway_dataplane.downstream.responses import (
     CONTINUE,
@@ -33,6 +34,9 @@ HEAD, BODY, WAIT, QUEUED, TUNNEL, LINGER, CLOSED = range(7)
 What a connection reads: a head, a body, nothing (the answer is awaited), nothing (its turn
 is awaited), a tunnel, what is dropped before the end, or nothing any more.
 """
+
+EMPTY_BYTES = 4
+"""Row 33: of empty lines before a request."""
 
 _JOINED_BYTES = 16 * 1024
 """Up to this size a head and a body are joined: a copy is cheaper than a second buffer."""
@@ -60,6 +64,7 @@ class AnswerSide(asyncio.Protocol):
         self._limits = listener.limits
         self._tally = listener.tally
         self._secure = secure
+        self._address = ""
         self._transport: asyncio.Transport | None = None
         self._write: Callable[[bytes | memoryview], None] = dropped
         self._exchange: Exchange | None = None
@@ -308,24 +313,33 @@ class AnswerSide(asyncio.Protocol):
         """Let go of an exchange, and count it."""
         self._exchange = None
         self._decoder = None
-        if self._tunnel is not None:
-            self._tally.tunnels_active -= 1
-            self._tunnel = None
         tally = self._tally
-        tally.bytes_in += exchange.bytes_in
+        if self._tunnel is not None:
+            tally.tunnels_active -= 1
+            self._tunnel = None
+        tally.requests_active -= 1
+        if exchange.bytes_in:
+            tally.bytes_in += exchange.bytes_in
         tally.bytes_out += exchange.bytes_out
         self._proxy.finished(exchange)
 
-    def _refuse(self, reason: Reason) -> None:
-        """Answer a request that is not forwarded, and read no further one."""
-        exchange, self._exchange = self._exchange, None
-        count(self._tally.rejected, reason.value)
+    def _refuse(self, reason: Reason, head: bytes | bytearray) -> None:
+        """Answer a request whose head cannot be read, and read no further one."""
         if self._state in (LINGER, CLOSED):
             return
-        request_id = b"" if exchange is None else exchange.request_id
-        response = error_response(reason, request_id=request_id, fields=b"")
+        count(self._tally.rejected, reason.value)
+        exchange = describe_refused(self, bytes(head))
+        exchange.client_address = self._address
+        exchange.secure = self._secure
+        exchange.request_id = self._listener.next_id()
+        exchange.reason = reason.value
+        response = error_response(reason, request_id=exchange.request_id, fields=b"")
+        exchange.status = response.status
+        exchange.bytes_out = len(response.body)
+        self._exchange = None
         self._write(serialise(response, connection=b"\r\nconnection: close", head_only=False))
         self._linger()
+        self._proxy.finished(exchange)
 
     def _end_exchange(self, reason: Reason) -> None:
         """Give an exchange up from this side."""
@@ -381,7 +395,7 @@ class AnswerSide(asyncio.Protocol):
         now, limits = self._clock.now, self._limits
         if self._state == HEAD:
             self.deadline = now + (
-                limits.header_seconds if self._pending else limits.keep_alive_seconds
+                limits.keep_alive_seconds if self.is_idle() else limits.header_seconds
             )
         elif self._state == TUNNEL:
             self.deadline = now + limits.tunnel_idle_seconds
@@ -389,6 +403,13 @@ class AnswerSide(asyncio.Protocol):
             self.deadline = min(self._ends_at, now + limits.body_grace_seconds)
         else:
             self.deadline = self._ends_at
+
+    def is_idle(self) -> bool:
+        """Tell whether no request is in flight or half read; empty lines are none (row 33)."""
+        pending = self._pending
+        return self._state == HEAD and (
+            not pending or (len(pending) <= EMPTY_BYTES and not pending.strip(b"\r\n"))
+        )
 
     def _queue(self) -> None:
         """Serve what is pending when others had their turn."""

@@ -16,6 +16,7 @@ from fairway_dataplane.clock import LOOK_SECONDS, NEVER
 from fairway_dataplane.downstream.answering import (
     BODY,
     CLOSED,
+    EMPTY_BYTES,
     HEAD,
     LINGER,
     QUEUED,
@@ -46,7 +47,7 @@ class HttpConnection(AnswerSide):
         self._transport = cast("asyncio.Transport", transport)
         self._write = self._transport.write
         peer = transport.get_extra_info("peername")
-        self._address: str = peer[0] if isinstance(peer, tuple) else ""
+        self._address = peer[0] if isinstance(peer, tuple) else ""
         self._head_bytes = self._limits.header_block_bytes
         self._server_name = (
             transport.server_name if isinstance(transport, TlsServerProtocol) else b""
@@ -55,6 +56,9 @@ class HttpConnection(AnswerSide):
         self._last_at = now + self._limits.connection_age_seconds
         self._last_request = self._limits.requests_per_connection
         self.deadline = now + self._limits.keep_alive_seconds
+        if self._listener.draining:
+            # Its handshake was under way: it may bring the request that it was for.
+            self.deadline = now + self._limits.drain_idle_seconds + LOOK_SECONDS
         if not self._listener.admit(self, self._address):
             self._state = CLOSED
             self._transport.abort()
@@ -123,10 +127,10 @@ class HttpConnection(AnswerSide):
         """End what takes too long, or look again later."""
         if self._write_paused:
             self._expect_progress(now)
-        elif self._state == HEAD and not self._pending:
+        elif self.is_idle():
             self._close()
         elif self._state == HEAD:
-            self._refuse(Reason.HEADER_TIMEOUT)
+            self._refuse(Reason.HEADER_TIMEOUT, self._pending)
         elif self._state == BODY and not self._body_is_late(now):
             self._set_deadline()
         elif self._state in (LINGER, CLOSED):
@@ -140,10 +144,6 @@ class HttpConnection(AnswerSide):
 
     # Called by the listener.
 
-    def is_idle(self) -> bool:
-        """Tell whether no request is in flight or half read."""
-        return self._state == HEAD and not self._pending
-
     def close_idle(self) -> None:
         """Close an idle connection to make room for another."""
         self._close()
@@ -153,7 +153,7 @@ class HttpConnection(AnswerSide):
         exchange = self._exchange
         if exchange is not None:
             exchange.keep_alive = exchange.accepts_verbatim = False
-        elif self._state == HEAD:
+        elif self.is_idle():
             self.deadline = min(self.deadline, idle_until)
             self._clock.hasten(self)
 
@@ -183,6 +183,8 @@ class HttpConnection(AnswerSide):
         """Add to a head that came in parts, without looking at any byte twice."""
         pending = self._pending
         seen = max(0, len(pending) - 3)
+        if len(pending) <= EMPTY_BYTES and self.is_idle():
+            self.deadline = self._clock.now + self._limits.header_seconds
         pending += data
         if pending.find(b"\r\n\r\n", seen) >= 0:
             self._pending = bytearray()
@@ -194,13 +196,13 @@ class HttpConnection(AnswerSide):
         """Refuse what is too long before its end is known."""
         limits = self._limits
         if _bare_line_end(pending, seen):
-            self._refuse(Reason.BAD_REQUEST)  # row 35: its end would never come
+            self._refuse(Reason.BAD_REQUEST, pending)  # row 35: its end would never come
         elif len(pending) > limits.request_line_bytes and (
             pending.find(b"\r\n", 0, limits.request_line_bytes + 2) < 0
         ):
-            self._refuse(Reason.TARGET_TOO_LONG)
+            self._refuse(Reason.TARGET_TOO_LONG, pending)
         elif len(pending) > limits.header_block_bytes:
-            self._refuse(Reason.HEADERS_TOO_LARGE)
+            self._refuse(Reason.HEADERS_TOO_LARGE, pending)
 
     def _serve(self, data: bytes) -> None:
         """Serve the requests at the beginning of ``data``, and keep what cannot be served yet."""
@@ -211,11 +213,11 @@ class HttpConnection(AnswerSide):
             if data[0] == 13:
                 # Row 33: empty lines before a request line, but not many. They are kept with
                 # a head that is not whole, so that segments make no difference.
-                while start < 4 and data.startswith(b"\r\n", start):
+                while start < EMPTY_BYTES and data.startswith(b"\r\n", start):
                     start += 2
                 if data.startswith(b"\r\n", start):
                     self._serving = False
-                    self._refuse(Reason.BAD_REQUEST)
+                    self._refuse(Reason.BAD_REQUEST, data)
                     return
             end = data.find(b"\r\n\r\n", start) + 4
             if end < 4 or end - start > self._limits.header_block_bytes:
@@ -250,7 +252,8 @@ class HttpConnection(AnswerSide):
     def _hold(self, data: bytes) -> None:
         """Keep the beginning of a head, and give it its time."""
         self._pending = bytearray(data)
-        self.deadline = self._clock.now + self._limits.header_seconds
+        if not self.is_idle():
+            self.deadline = self._clock.now + self._limits.header_seconds
         if len(data) > self._limits.header_block_bytes:
             first = data[: self._limits.header_block_bytes + 1]
             self._check_partial(first, 0)
@@ -263,7 +266,7 @@ class HttpConnection(AnswerSide):
         if len(self._pending) > self._limits.header_block_bytes:
             self._pause_reading()
 
-    def _begin(self, data: bytes, end: int) -> bytes:
+    def _begin(self, data: bytes, end: int) -> bytes:  # noqa: C901 - one line, decided in order
         """Start the exchange whose head ends at ``end``; return what is behind its request."""
         exchange = Exchange(self)
         whole = len(data) == end
@@ -279,15 +282,17 @@ class HttpConnection(AnswerSide):
         if not self._repeated.read(head, exchange):
             reason = self._read(head, exchange)
             if reason is not None:
-                self._refuse(reason)
+                self._refuse(reason, head)
                 return b""
             self._repeated.learn(head, exchange)
         if (
             self._requests >= self._last_request
             or self._clock.now >= self._last_at
-            or self._listener.draining
+            or self._listener.wary
         ):
-            exchange.keep_alive = False
+            if self._listener.sheds():
+                return self._shed(exchange)
+            exchange.keep_alive = exchange.keep_alive and not self._is_last()
         exchange.accepts_verbatim = exchange.keep_alive and exchange.accepts_chunked
         if self._trusted:
             exchange.forwarded = self._listener.forwarding.believe(exchange, address=self._address)
@@ -299,6 +304,7 @@ class HttpConnection(AnswerSide):
                     address=self._address, secure=self._secure, authority=authority
                 )
             exchange.forwarded = self._forwarded
+        self._tally.requests_active += 1
         length = exchange.body_length
         rest = b"" if whole else data[end:]
         if length == NO_BODY or not length:
@@ -316,6 +322,23 @@ class HttpConnection(AnswerSide):
         if self._exchange is exchange:
             self._settle(exchange)
         return rest
+
+    def _is_last(self) -> bool:
+        """Tell whether this connection takes no request after this one."""
+        return (
+            self._requests >= self._last_request
+            or self._clock.now >= self._last_at
+            or self._listener.draining
+        )
+
+    def _shed(self, exchange: Exchange) -> bytes:
+        """Refuse a request because there are too many; its connection has to go too."""
+        exchange.keep_alive = exchange.accepts_verbatim = False
+        exchange.request_complete = exchange.body_length in (NO_BODY, 0)
+        self._tally.requests_active += 1
+        self._state = WAIT
+        self.fail(ProxyError(Reason.OVERLOADED, side=Side.INTERNAL))
+        return b""
 
     def _covers(self, exchange: Exchange) -> bool:
         """Tell whether this connection's certificate is the one that serves the host too."""
@@ -346,7 +369,7 @@ class HttpConnection(AnswerSide):
             self._decoder = ChunkDecoder(self._limits)
             parts = self._decoder.feed(rest)
             if self._decoder.refused is not None:
-                self._refuse(self._decoder.refused)
+                self._end_exchange(self._decoder.refused)
                 return b""
             exchange.held_body = b"".join(parts)
             rest = self._decoder.rest or b""

@@ -13,6 +13,7 @@ import re
 import socket
 from typing import Any, NamedTuple, cast
 
+from fairway_dataplane.arrivals import Arrivals
 from fairway_dataplane.clock import LOOK_SECONDS, NEVER, Clock
 from fairway_dataplane.downstream.forwarded import Forwarding
 from fairway_dataplane.policy import Limits
@@ -117,11 +118,11 @@ class Introduction(asyncio.Protocol):
     """Reads the header of a connection, and then steps aside."""
 
     __slots__ = (
-        "_clock", "_forwarding", "_held", "_inner", "_limits", "_tally", "_transport", "deadline",
-        "slot",
+        "_arrivals", "_clock", "_forwarding", "_held", "_inner", "_limits", "_tally", "_transport",
+        "deadline", "slot",
     )  # fmt: skip
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - each belongs to another owner
         self,
         inner: asyncio.Protocol,
         *,
@@ -129,6 +130,7 @@ class Introduction(asyncio.Protocol):
         clock: Clock,
         limits: Limits,
         tally: Tally,
+        arrivals: Arrivals,
     ) -> None:
         """``inner`` gets the connection once it is known whose it is, and nothing before."""
         self._inner: asyncio.Protocol | None = inner
@@ -136,6 +138,7 @@ class Introduction(asyncio.Protocol):
         self._clock = clock
         self._limits = limits
         self._tally = tally
+        self._arrivals = arrivals
         self._transport: asyncio.Transport | None = None
         self._held = b""
         self.deadline = NEVER
@@ -148,6 +151,9 @@ class Introduction(asyncio.Protocol):
         peer = transport.get_extra_info("peername")
         if not self._forwarding.is_introduced_by(peer[0] if isinstance(peer, tuple) else ""):
             self._step_aside(self._transport, b"")
+            return
+        if not self._arrivals.add(self):
+            self._refuse()
             return
         self.deadline = self._clock.now + self._limits.header_seconds
         self._clock.watch(self)
@@ -179,6 +185,11 @@ class Introduction(asyncio.Protocol):
         """Close a connection whose header does not come."""
         self._refuse()
 
+    def abort(self) -> None:
+        """Close without a word."""
+        if self._transport is not None:
+            self._transport.abort()
+
     def _step_aside(self, transport: asyncio.Transport, rest: bytes) -> None:
         inner, outer = self._inner, self._transport
         assert inner is not None
@@ -186,7 +197,7 @@ class Introduction(asyncio.Protocol):
         self._let_go()
         outer.set_protocol(inner)
         inner.connection_made(transport)
-        if rest:
+        if rest and not outer.is_closing():
             inner.data_received(rest)
 
     def _refuse(self) -> None:
@@ -198,6 +209,7 @@ class Introduction(asyncio.Protocol):
             transport.abort()
 
     def _let_go(self) -> None:
+        self._arrivals.remove(self)
         self._clock.forget(self)
         self.deadline = NEVER
         self._inner = self._transport = None

@@ -6,13 +6,16 @@ counts them.
 """
 
 import asyncio
+import contextlib
 import heapq
 import ipaddress
 import os
 import socket
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from fairway_dataplane.arrivals import Arrivals
 from fairway_dataplane.clock import Clock
 from fairway_dataplane.downstream.forwarded import Forwarding
 from fairway_dataplane.downstream.http1 import HttpConnection
@@ -28,6 +31,8 @@ _PRESSURE = 0.8
 
 _BACKLOG = 4096
 
+_ALL = sys.maxsize
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DrainReport:
@@ -39,8 +44,23 @@ class DrainReport:
     """Connections cut off at the limit."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Door:
+    """A listening socket, and what speaks on its connections."""
+
+    sock: socket.socket
+    make: Callable[[], asyncio.Protocol]
+
+
 class Listener:
     """The client connections of one worker, from all of its sockets."""
+
+    wary: bool
+    """Not every request is welcome: asked for each one, so that :meth:`sheds` seldom is."""
+    admitted: int
+    """Requests that may be in flight."""
+    before_accept: Callable[[], None] | None
+    """Looks at what a further connection needs; it may pause accepting."""
 
     def __init__(  # noqa: PLR0913, PLR0917 - each belongs to another owner
         self,
@@ -58,10 +78,16 @@ class Listener:
         self.forwarding = forwarding
         self.reader = RequestReader(limits)
         self._loop = loop
+        self._doors: dict[int, _Door] = {}
         self._servers: dict[int, asyncio.Server] = {}
+        self._resuming: asyncio.Task[None] | None = None
+        self.is_paused = False
         self._connections: dict[HttpConnection, None] = {}
         self._per_client: dict[str, int] = {}
+        self.arrivals = Arrivals(admits=self._has_room, on_leave=self._note_leave)
         self.draining = False
+        self.admit_requests(None)
+        self.before_accept = None
         self._empty: asyncio.Event | None = None
         self._id_prefix = os.urandom(9).hex().encode()
         self._ids = int.from_bytes(os.urandom(4), "big")
@@ -79,10 +105,12 @@ class Listener:
         is plain HTTP.
         """
         key = sock.fileno()
-        if key in self._servers:
+        if key in self._doors:
             return
 
         def make() -> asyncio.Protocol:
+            if self.before_accept is not None:
+                self.before_accept()
             if wrap is None:
                 return HttpConnection(self, secure=False)
             return wrap(HttpConnection(self, secure=True))
@@ -94,21 +122,49 @@ class Listener:
                 clock=self.clock,
                 limits=self.limits,
                 tally=self.tally,
+                arrivals=self.arrivals,
             )
 
-        # A server closes its socket; the one given stays open.
-        self._servers[key] = await self._loop.create_server(
-            introduce if self.forwarding.introducers else make, sock=sock.dup(), backlog=_BACKLOG
-        )
+        self._doors[key] = _Door(sock=sock, make=introduce if self.forwarding.introducers else make)
+        await self._open(key)
 
     def stop_accepting(self, sock: socket.socket | None = None) -> None:
         """Accept no more on one socket, or on all. Sockets stay open: they are the supervisor's."""
-        if sock is None:
-            servers, self._servers = list(self._servers.values()), {}
-        else:
-            server = self._servers.pop(sock.fileno(), None)
-            servers = [] if server is None else [server]
-        for server in servers:
+        for key in tuple(self._doors) if sock is None else (sock.fileno(),):
+            self._doors.pop(key, None)
+            self._shut(key)
+
+    def pause_accepting(self) -> None:
+        """Let connections wait in the queues of the sockets, until :meth:`resume_accepting`."""
+        self.is_paused = True
+        for key in tuple(self._servers):
+            self._shut(key)
+
+    def resume_accepting(self) -> None:
+        """Accept again on every socket that was not given up meanwhile."""
+        self.is_paused = False
+        self._resuming = self._loop.create_task(self._reopen())
+
+    async def _reopen(self) -> None:
+        for key in tuple(self._doors):
+            await self._open(key)
+
+    async def _open(self, key: int) -> None:
+        if key in self._servers or not self._is_wanted(key):
+            return
+        door = self._doors[key]
+        # A server closes its socket; the one given stays open.
+        server = await self._loop.create_server(door.make, sock=door.sock.dup(), backlog=_BACKLOG)
+        self._servers[key] = server
+        if not self._is_wanted(key):
+            self._shut(key)
+
+    def _is_wanted(self, key: int) -> bool:
+        return key in self._doors and not self.is_paused
+
+    def _shut(self, key: int) -> None:
+        server = self._servers.pop(key, None)
+        if server is not None:
             server.close()
 
     async def drain(self, limit_seconds: float) -> DrainReport:
@@ -120,26 +176,48 @@ class Listener:
         been on its way.
         """
         self.stop_accepting()
-        self.draining = True
-        before = len(self._connections)
+        self.draining = self.wary = True
+        before = len(self._connections) + len(self.arrivals)
         idle_seconds = min(self.limits.drain_idle_seconds, limit_seconds)
         for connection in tuple(self._connections):
             connection.drain(self.clock.now + idle_seconds)
-        self._empty = asyncio.Event()
-        if self._connections:
-            try:
-                async with asyncio.timeout(limit_seconds):
-                    await self._empty.wait()
-            except TimeoutError:
-                pass
+        self._empty = empty = asyncio.Event()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(limit_seconds):
+                while self._connections or len(self.arrivals):
+                    # One that arrived is a connection in the same turn of the loop.
+                    empty.clear()
+                    await empty.wait()
         left = tuple(self._connections)
         for connection in left:
             connection.cut()
-        return DrainReport(finished=before - len(left), aborted=len(left))
+        aborted = len(left) + self.arrivals.cut()
+        return DrainReport(finished=before - aborted, aborted=aborted)
 
     def connections(self) -> list[dict[str, object]]:
         """Describe each open connection, for the debug page."""
         return [connection.describe() for connection in self._connections]
+
+    # What a worker that is short of something takes on.
+
+    def admit_requests(self, most: int | None) -> None:
+        """Take on so many requests at once, or as many as the setting says."""
+        setting = self.limits.active_requests or _ALL
+        self.admitted = setting if most is None else min(most, setting)
+        self.wary = self.draining or self.admitted < _ALL
+
+    def sheds(self) -> bool:
+        """Tell whether a request that comes now is refused."""
+        return self.tally.requests_active >= self.admitted
+
+    def close_idle(self) -> None:
+        """Close every connection that has been idle for a while."""
+        limits = self.limits
+        until = self.clock.now + limits.keep_alive_seconds - limits.keep_alive_pressure_seconds
+        for connection in tuple(self._connections):
+            if connection.is_idle() and connection.deadline <= until:
+                self.tally.connections_evicted += 1
+                connection.close_idle()
 
     # Called by connections.
 
@@ -147,12 +225,9 @@ class Listener:
         """Give a connection its place; False if there is none for it."""
         tally, limits = self.tally, self.limits
         tally.connections_accepted += 1
-        count = len(self._connections)
-        if count >= limits.connections * _PRESSURE:
-            self._make_room(count)
-            if len(self._connections) >= limits.connections:
-                tally.connections_refused += 1
-                return False
+        if not self._has_room():
+            tally.connections_refused += 1
+            return False
         if limits.connections_per_client:
             client = _client(address)
             held = self._per_client.get(client, 0)
@@ -175,8 +250,7 @@ class Listener:
                 self._per_client[client] = held
             else:
                 del self._per_client[client]
-        if self._empty is not None and not self._connections:
-            self._empty.set()
+        self._note_leave()
 
     def next_id(self) -> bytes:
         """Return an id for a request: unguessable per worker, then counted."""
@@ -187,6 +261,19 @@ class Listener:
         """Count and log what ended a connection before there was an exchange."""
         self.proxy.note_bug(b"", bug)
 
+    def _note_leave(self) -> None:
+        if self._empty is not None and not self._connections and not len(self.arrivals):
+            self._empty.set()
+
+    def _has_room(self) -> bool:
+        """Tell whether one more may come, after those that do nothing have made room."""
+        limit = self.limits.connections
+        count = len(self._connections) + len(self.arrivals)
+        if count < limit * _PRESSURE:
+            return True
+        self._make_room(count)
+        return len(self._connections) + len(self.arrivals) < limit
+
     def _make_room(self, count: int) -> None:
         """Close those that were idle for longest; at most once in a tick, for it looks at all."""
         now = self.clock.now
@@ -194,7 +281,9 @@ class Listener:
         if now <= self._eviction_at and not full:
             return
         self._eviction_at = now
-        wanted = count - int(self.limits.connections * _PRESSURE) + 1
+        self.close_idle()
+        count = len(self._connections) + len(self.arrivals)
+        wanted = max(0, count - int(self.limits.connections * _PRESSURE) + 1)
         idle = (connection for connection in self._connections if connection.is_idle())
         # Of idle connections, the one whose time ends first has been idle for longest.
         for connection in heapq.nsmallest(wanted, idle, key=lambda found: found.deadline):

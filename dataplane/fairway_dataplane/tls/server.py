@@ -8,6 +8,7 @@ that is all: anybody can make them fail.
 
 import asyncio
 
+from fairway_dataplane.arrivals import Arrivals
 from fairway_dataplane.clock import Clock
 from fairway_dataplane.policy import Limits
 from fairway_dataplane.tally import count
@@ -33,11 +34,11 @@ class TlsServerProtocol(TlsLayer):
     and hears nothing if it never is. ``handshakes`` counts by ``version
     resumed result``: version ``TLSv1.3``, ``TLSv1.2`` or ``none``, resumed
     ``true`` or ``false``, result ``ok``, ``failed`` (OpenSSL refused),
-    ``not-tls``, ``malformed``, ``unknown-name``, ``no-protocol``, ``timeout``
-    or ``closed`` (by the client).
+    ``not-tls``, ``malformed``, ``unknown-name``, ``no-protocol``, ``timeout``,
+    ``closed`` (by the client) or ``refused`` (too many connections).
     """
 
-    __slots__ = ("_contexts", "_handshakes", "_made", "certificate", "server_name")
+    __slots__ = ("_arrivals", "_contexts", "_handshakes", "_made", "certificate", "server_name")
 
     server_name: bytes
     """As the client asked for it: lower case, no trailing dot; empty if it named no host."""
@@ -45,7 +46,7 @@ class TlsServerProtocol(TlsLayer):
     certificate: CertificateId
     """Which certificate answered; empty for the self-signed one."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - each belongs to another owner
         self,
         inner: asyncio.Protocol,
         *,
@@ -53,13 +54,22 @@ class TlsServerProtocol(TlsLayer):
         clock: Clock,
         limits: Limits,
         handshakes: dict[str, int],
+        arrivals: Arrivals,
     ) -> None:
         super().__init__(clock, limits)
         self._made: asyncio.Protocol | None = inner
         self._contexts = contexts
         self._handshakes = handshakes
+        self._arrivals = arrivals
         self.server_name = b""
         self.certificate = FALLBACK
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Take a place for the time of the handshake, or be refused one."""
+        super().connection_made(transport)
+        if not self._arrivals.add(self):
+            count(self._handshakes, "none false refused")
+            self.abort()
 
     def covers(self, host: bytes) -> bool:
         """
@@ -105,8 +115,10 @@ class TlsServerProtocol(TlsLayer):
         count(self._handshakes, f"{self.version} {'true' if self.resumed else 'false'} ok")
         inner, self._made = self._made, None
         assert inner is not None
+        self._arrivals.remove(self)
         return inner
 
     def _failed(self, result: str, error: Exception | None) -> None:  # noqa: ARG002 - counted
         self._made = None
+        self._arrivals.remove(self)
         count(self._handshakes, f"none false {result}")

@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from fairway_dataplane.arrivals import Arrivals
 from fairway_dataplane.clock import Clock
 from fairway_dataplane.downstream.forwarded import Forwarding
 from fairway_dataplane.downstream.introduction import BadHeaderError, read_header
@@ -150,7 +151,12 @@ async def test_a_header_comes_before_tls(make_stage: "StageMaker") -> None:
     contexts = CurrentContexts(no_contexts(fallback, strict=False))
     clock = Clock(asyncio.get_running_loop())
     wrap = partial(
-        TlsServerProtocol, contexts=contexts, clock=clock, limits=Limits(), handshakes={}
+        TlsServerProtocol,
+        contexts=contexts,
+        clock=clock,
+        limits=Limits(),
+        handshakes={},
+        arrivals=Arrivals(admits=lambda: True, on_leave=lambda: None),
     )
     stage = await make_stage(forwarding=BALANCERS, wrap=wrap)
     client = await stage.connect()

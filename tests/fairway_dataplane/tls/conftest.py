@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import uvloop
 
+from fairway_dataplane.arrivals import Arrivals
 from fairway_dataplane.clock import Clock
 from fairway_dataplane.policy import Limits
 from fairway_dataplane.tls.certificates import self_signed
@@ -120,6 +121,9 @@ class Server:
     port: int = 0
     time: float = 1000.0
     limits: Limits = field(default_factory=lambda: Limits(linger_bytes=64 * 1024))
+    arrivals: Arrivals = field(
+        default_factory=lambda: Arrivals(admits=lambda: True, on_leave=lambda: None)
+    )
 
     def make(self) -> asyncio.Protocol:
         inner = Inner()
@@ -130,6 +134,7 @@ class Server:
             clock=self.clock,
             limits=self.limits,
             handshakes=self.handshakes,
+            arrivals=self.arrivals,
         )
 
     def advance(self, seconds: float) -> None:
