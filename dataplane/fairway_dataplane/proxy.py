@@ -141,7 +141,9 @@ class Proxy:
                 durations.sum_seconds += upstream_seconds
                 if exchange.status > _NOT_IMPLEMENTED or exchange.reason or backend.attentive:
                     backend.judge(exchange)
-            elif exchange.attempts > 1 and exchange.backend is not None:
+            elif exchange.attempts:
+                # It was sent, and never answered.
+                assert exchange.backend is not None
                 exchange.backend.judge(exchange)
         if exchange.reason:
             count(self._tally.terminations, exchange.reason)

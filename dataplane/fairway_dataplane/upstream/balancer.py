@@ -22,6 +22,9 @@ T = TypeVar("T")
 _LEAST_WARMTH = 0.1
 """Share of its share that an endpoint gets at first: without requests nothing warms up."""
 
+_COLD_ONES = 8
+"""So many are passed by for one request; then the next is taken, cold or not."""
+
 
 class Balancer(Protocol):
     """Chooses among endpoints."""
@@ -130,14 +133,21 @@ class SlowStart:
         self._seconds = seconds
 
     def choose(self, exchange: Exchange, now: float) -> Endpoint | None:
-        """Return the choice, or while that one warms up, often a second one."""
-        endpoint = self._balancer.choose(exchange, now)
-        if endpoint is None:
-            return None
-        warmth = max(_LEAST_WARMTH, (now - endpoint.warm_since) / self._seconds)
-        if warmth >= 1.0 or random.random() < warmth:  # noqa: S311 - see _below
-            return endpoint
-        return self._balancer.choose(exchange, now)
+        """Return the choice, or while that one warms up, often another that may serve."""
+        tried = exchange.tried
+        chosen = endpoint = self._balancer.choose(exchange, now)
+        for _ in range(_COLD_ONES):
+            if endpoint is None or not endpoint.may_serve(exchange, now):
+                break
+            chosen = endpoint
+            warmth = (now - endpoint.warm_since) / self._seconds
+            if warmth >= 1.0 or random.random() < max(_LEAST_WARMTH, warmth):  # noqa: S311
+                break
+            # Passed by as if it had failed: the least busy one would be chosen again.
+            exchange.tried += (endpoint,)
+            endpoint = self._balancer.choose(exchange, now)
+        exchange.tried = tried
+        return chosen
 
 
 class Split(Generic[T]):

@@ -11,6 +11,7 @@ both.
 
 import asyncio
 import ipaddress
+import socket
 import ssl
 from collections.abc import Callable
 from functools import partial
@@ -24,8 +25,16 @@ from fairway_dataplane.tls.client import TlsClientProtocol
 from fairway_dataplane.upstream.backend_task import BackendTask
 from fairway_dataplane.upstream.health import Endpoint
 
-ATTEMPTS = 3
-"""Endpoints tried for one exchange before it fails; a lost node takes several at once."""
+AT_ONCE = 3
+"""Endpoints tried beside each other for one exchange; a lost node takes several at once."""
+
+ATTEMPTS = 10
+"""Endpoints tried for one exchange before it fails: who refuses costs next to nothing."""
+
+_SILENT_SECONDS = 10
+_PROBE_SECONDS = 5
+_PROBES = 4
+"""Of TCP: a kept connection whose other end is gone is found before it is used."""
 
 
 class Connector:
@@ -93,6 +102,8 @@ class Connector:
                 transport, _ = await self.loop.create_connection(
                     lambda: protocol, host, endpoint.port
                 )
+                if not transport.is_closing():
+                    self._notice_death(transport.get_extra_info("socket"))
                 await made
         except BaseException:
             if transport is not None:
@@ -101,6 +112,20 @@ class Connector:
                 made.exception()
             raise
         return task
+
+    def _notice_death(self, connection: socket.socket) -> None:
+        """
+        Have the kernel end a connection whose other end is silent.
+
+        Who is asked on the connection to a node that was lost would get neither
+        an answer nor a reset: its retransmissions go on for a quarter of an hour.
+        """
+        milliseconds = int(self.limits.send_seconds * 1000)
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, milliseconds)
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, _SILENT_SECONDS)
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, _PROBE_SECONDS)
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, _PROBES)
 
     async def _address(self, endpoint: Endpoint) -> str:
         """Return an address to connect to; a name must not lead back to this machine."""
@@ -133,13 +158,16 @@ class RacedBackend(Protocol):
     """Exchanges that wait for a connection."""
 
     def choose(self, exchange: Exchange) -> Endpoint | None:
-        """Return an endpoint to try next, None without any."""
+        """Return an endpoint to try next that was not tried yet, None without any."""
 
 
 class Race:
     """The connection attempts of one exchange, in place of its connection."""
 
-    __slots__ = ("_attempts", "_backend", "_connector", "_exchange", "_open", "_seconds", "_timer")
+    __slots__ = (
+        "_attempts", "_backend", "_connector", "_ends_at", "_exchange", "_open", "_seconds",
+        "_timer",
+    )  # fmt: skip
 
     def __init__(
         self, connector: Connector, backend: RacedBackend, exchange: Exchange, seconds: float
@@ -148,6 +176,7 @@ class Race:
         self._backend = backend
         self._exchange: Exchange | None = exchange
         self._seconds = seconds
+        self._ends_at = connector.loop.time() + seconds
         self._attempts = 0
         self._open = 0
         self._timer: asyncio.TimerHandle | None = None
@@ -200,16 +229,20 @@ class Race:
 
     def _on_timer(self) -> None:
         self._try_another()
-        if self._exchange is not None and self._attempts < ATTEMPTS:
+        if self._exchange is not None and self._may_try():
             self._wait()
 
     def _try_another(self) -> None:
         exchange = self._exchange
-        if exchange is None or self._attempts >= ATTEMPTS:
+        if exchange is None or self._open >= AT_ONCE or not self._may_try():
             return
         endpoint = self._backend.choose(exchange)
-        if endpoint is not None and endpoint not in exchange.tried:
+        if endpoint is not None:
             self._try(endpoint)
+
+    def _may_try(self) -> bool:
+        """Tell whether a further attempt is left; none begins after the time of the first."""
+        return self._attempts < ATTEMPTS and self._connector.loop.time() < self._ends_at
 
     def _done(self, endpoint: Endpoint, attempt: "asyncio.Task[BackendTask]") -> None:
         self._open -= 1

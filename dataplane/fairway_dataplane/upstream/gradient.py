@@ -33,7 +33,8 @@ _PROBE_SECONDS = 30.0
 """From one look at an idle backend to the next."""
 
 _PROBE_LIMIT_SECONDS = 3.0
-"""A look takes no longer: a backend that does not answer teaches nothing."""
+_PROBE_LIMIT_ANSWERS = 10
+"""A look takes no longer, or so many answers: a backend that is silent teaches nothing."""
 
 
 class Gradient:
@@ -96,7 +97,7 @@ class Gradient:
         known = self._probe_at > -math.inf
         share = 0.8 * self._least / mean if known else 0.0
         self._probe_at = now + _PROBE_SECONDS
-        self._probe_until = now + _PROBE_LIMIT_SECONDS
+        self._probe_until = now + max(_PROBE_LIMIT_SECONDS, _PROBE_LIMIT_ANSWERS * mean)
         self._drained = False
         self.limit = int(max(LEAST_LIMIT, self._limit * share))
 

@@ -122,9 +122,11 @@ class Backend:
         self._attend()
 
     def choose(self, exchange: Exchange) -> Endpoint | None:
-        """Return an endpoint to connect to, None without any, and without room for it."""
+        """Return a further endpoint to connect to, None without any, and without room for it."""
         endpoint = self._balancer.choose(exchange, self._clock.now)
-        return endpoint if endpoint is not None and self._has_room() else None
+        if endpoint is None or endpoint in exchange.tried or not self._has_room():
+            return None
+        return endpoint
 
     def checkout(self, exchange: Exchange, connect_seconds: float) -> BackendTask | None:
         """

@@ -1,6 +1,8 @@
 """What a backend is spared: slow endpoints, too much of everything, and retries that add up."""
 
 import asyncio
+import contextlib
+import socket
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from statistics import median
@@ -12,6 +14,7 @@ from fairway_snapshot.model import (
     Backend,
     BackendId,
     Balance,
+    Endpoint,
     PathKind,
     PathMatch,
     Retry,
@@ -383,3 +386,67 @@ async def test_nothing_is_left_of_a_backend_that_is_gone(
     assert sum(len(slot) for slot in stage.clock._slots) == 1
     stage.upstreams.update(BACKEND, None)
     assert sum(len(slot) for slot in stage.clock._slots) == 0
+
+
+async def test_a_retry_that_finds_nobody_makes_room(make_stage: "StageMaker") -> None:
+    stage = await make_stage()
+
+    async def leave(link: Link) -> None:
+        await link.request()
+        assert stage.upstream._server is not None
+        stage.upstream._server.close()
+        link.writer.transport.abort()
+
+    stage.upstream.script = leave
+    serve(stage, max_retries=1)
+    answer = await stage.ask(GET)
+    assert (answer.status, answer.reason) == (503, "upstream-connect")
+    assert stage.tally.backends[BACKEND].retries == 1
+    assert not stage.upstreams.backend(BACKEND)._breaker.retrying
+
+
+async def test_many_that_refuse_cost_no_request(make_stage: "StageMaker") -> None:
+    """As when a node leaves: one endpoint in seven is alive."""
+    with contextlib.ExitStack() as stack:
+        ports = []
+        for _ in range(6):
+            taken = stack.enter_context(socket.socket())
+            taken.bind(("127.0.0.1", 0))  # nobody listens
+            ports.append(taken.getsockname()[1])
+        stage = await make_stage()
+        stage.serve(route(), **{BACKEND: to(stage.upstream.port, *ports)})
+        for _ in range(7):
+            assert (await stage.ask(GET)).status == 200
+
+
+async def test_no_more_than_three_are_raced(make_stage: "StageMaker", black_hole: int) -> None:
+    holes = [Endpoint(host=f"127.0.0.{at}", port=black_hole) for at in range(1, 8)]
+    stage = await make_stage(connect_race_seconds=0.01, connect_seconds=0.4)
+    with contextlib.ExitStack() as stack:
+        for hole in holes[1:]:
+            full = stack.enter_context(socket.socket())
+            full.bind((hole.host, hole.port))
+            full.listen(0)
+            for _ in range(4):
+                stuffing = stack.enter_context(socket.socket())
+                stuffing.settimeout(0.0)
+                stuffing.connect_ex((hole.host, hole.port))
+        stage.serve(route(), **{BACKEND: Backend(endpoints=tuple(holes))})
+        backend = stage.upstreams.backend(BACKEND)
+        asking = asyncio.create_task(stage.ask(GET))
+        most = 0
+        while not asking.done():
+            most = max(most, sum(each.opening for each in backend._endpoints.values()))
+            await asyncio.sleep(0.005)
+        assert (await asking).reason == "upstream-connect"
+        assert most == 3
+
+
+async def test_the_kernel_ends_a_connection_whose_other_end_is_silent(stage: Stage) -> None:
+    assert (await stage.ask(GET)).status == 200
+    (endpoint,) = stage.upstreams.backend(BACKEND)._endpoints.values()
+    transport = endpoint.idle[0]._transport
+    assert transport is not None
+    connection = transport.get_extra_info("socket")
+    assert connection.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) == 1
+    assert connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 30_000

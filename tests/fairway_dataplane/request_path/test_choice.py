@@ -81,6 +81,27 @@ def test_by_chance_too_no_neighbour_gets_the_share_of_another(balance: Balance) 
     assert all(835 < chosen.count(endpoint) < 1165 for endpoint in found[1:])
 
 
+@pytest.mark.parametrize("number", [2, 3, 6])
+@pytest.mark.parametrize("balance", [Balance.ROUND_ROBIN, Balance.RANDOM, Balance.LEAST_REQUESTS])
+def test_a_cold_endpoint_gets_little_however_idle_it_is(balance: Balance, number: int) -> None:
+    found = endpoints(number)
+    cold = found[0]
+    cold.warm_since = 100.0
+    for endpoint in found[1:]:
+        endpoint.active = 5
+    leaf = Backend(endpoints=(), balance=balance, slow_start_seconds=10.0)
+    balancer = build_balancer(leaf, found)
+    chosen = [balancer.choose(exchange(), 100.0) for _ in range(2000)]
+    fair = len(chosen) / number
+    assert 0 < chosen.count(cold) < 0.4 * fair
+    # While the others may not serve, being cold is no reason.
+    for endpoint in found[1:]:
+        endpoint.eject(100.0, 60.0)
+    asked = exchange()
+    assert {balancer.choose(asked, 100.1) for _ in range(50)} == {cold}
+    assert asked.tried == ()
+
+
 LEAVES = [Backend(endpoints=(), balance=balance) for balance in Balance]
 
 
