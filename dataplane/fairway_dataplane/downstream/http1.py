@@ -266,7 +266,7 @@ class HttpConnection(AnswerSide):
         if len(self._pending) > self._limits.header_block_bytes:
             self._pause_reading()
 
-    def _begin(self, data: bytes, end: int) -> bytes:  # noqa: C901 - one line, decided in order
+    def _begin(self, data: bytes, end: int) -> bytes:  # noqa: C901, PLR0912 - one line, decided in order
         """Start the exchange whose head ends at ``end``; return what is behind its request."""
         exchange = Exchange(self)
         whole = len(data) == end
@@ -285,6 +285,8 @@ class HttpConnection(AnswerSide):
                 self._refuse(reason, head)
                 return b""
             self._repeated.learn(head, exchange)
+        if not exchange.keep_alive and isinstance(self._transport, TlsServerProtocol):
+            self._transport.expect_close()
         if (
             self._requests >= self._last_request
             or self._clock.now >= self._last_at

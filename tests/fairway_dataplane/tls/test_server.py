@@ -308,6 +308,39 @@ async def test_close_says_goodbye_and_waits_for_the_other_side(server: Server) -
     assert inner.received == b""
 
 
+async def test_after_the_last_request_answer_and_goodbye_are_one_write_and_nothing_is_awaited(
+    server: Server,
+) -> None:
+    client = await Client.connect(server.port)
+    inner = await server.inner()
+    inner.tls().expect_close()
+    inner.tls().write(b"last")
+    inner.tls().close()
+
+    assert await client.receive(4) == b"last"
+    # What came with the answer is enough: nothing more is read from the socket.
+    assert client.tls.read(1) == b""
+    assert await inner.lost is None
+    client.close()
+
+
+async def test_what_is_written_after_the_last_request_waits_for_the_turn_alone(
+    server: Server,
+) -> None:
+    client = await Client.connect(server.port)
+    inner = await server.inner()
+    inner.tls().expect_close()
+    inner.tls().write(b"first part")
+
+    assert await client.receive(10) == b"first part"
+    inner.tls().write(b"x" * 200_000)
+    inner.tls().close()
+    assert await client.receive(200_000) == b"x" * 200_000
+    await client.receive_goodbye()
+    client.close()
+    assert await inner.lost is None
+
+
 async def test_a_client_that_does_not_close_has_three_seconds(server: Server) -> None:
     client = await Client.connect(server.port)
     inner = await server.inner()
