@@ -11,7 +11,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Self
@@ -149,9 +149,19 @@ def check(contestant: Running, using: Generator) -> str:
 
 
 def measure(
-    using: Generator, running: Sequence[Running], *, rounds: int, seconds: float, paced: bool
+    using: Generator,
+    running: Sequence[Running],
+    *,
+    rounds: int,
+    seconds: float,
+    paced: bool = False,
+    enough: Callable[[Mapping[str, Rounds]], bool] = lambda _: True,
 ) -> dict[str, Rounds]:
-    """Check and load each contestant in turn, round by round."""
+    """
+    Check and load each contestant in turn, round by round.
+
+    There are ``rounds`` of them, and then more until it is enough, three times as many at most.
+    """
     workload = using.workload
     found = {one.name: Rounds(problem=check(one, using)) for one in running}
     able = [one for one in running if not found[one.name].problem]
@@ -161,7 +171,9 @@ def measure(
             held = {one.name: _hold_idle(stack, using, one, found[one.name]) for one in able}
         for one in able:
             _saturate(using, one, 1.0)  # warms up, and is not counted
-        for _ in range(rounds):
+        for number in range(3 * rounds):
+            if number >= rounds and enough(found):
+                break
             for one in able:
                 into = found[one.name]
                 into.samples.append(_saturate(using, one, seconds, into))

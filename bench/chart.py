@@ -4,8 +4,6 @@ from collections.abc import Mapping
 from typing import Any
 from xml.sax.saxutils import escape
 
-from bench.workloads import WORKLOADS
-
 COLORS = {
     "fairway": "#0b7285",
     "traefik": "#adb5bd",
@@ -27,7 +25,7 @@ def chart(result: Mapping[str, Any]) -> str:
     for workload, rows in result["workloads"].items():
         base = rows.get("traefik", {}).get("cpu_us")
         if base:
-            parts.append(_text(_LEFT - 10, y + _BAR, WORKLOADS[workload].title, "end"))
+            parts.append(_text(_LEFT - 10, y + _BAR, result["titles"][workload], "end"))
             for name in (name for name in COLORS if name in rows):
                 parts.append(_bar(y, name, rows[name], base))
                 y += _BAR

@@ -28,6 +28,7 @@ def summarize(
     return {
         "workloads": workloads,
         "ratio_to_traefik": {name: ratio for name, ratio in ratios.items() if ratio is not None},
+        "titles": {name: WORKLOADS[name].title for name in found},
         "machine": dict(machine),
     }
 
@@ -51,7 +52,7 @@ def show(result: Mapping[str, Any]) -> None:
         table.add_column(name, justify="right")
     for workload, rows in result["workloads"].items():
         cells = [_cell(rows, name) for name in contestants]
-        table.add_row(f"{workload}: {WORKLOADS[workload].title}", *cells)
+        table.add_row(f"{workload}: {result['titles'][workload]}", *cells)
     Console(width=150).print(table)
 
 

@@ -7,11 +7,17 @@ need to know stands here, so that all of them are asked for the same thing.
 """
 
 import random
+import resource
 from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 
 HOST = "bench.example"
+
+_FILES = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+
+IDLE_CONNECTIONS = 10_000 if _FILES == resource.RLIM_INFINITY else min(10_000, _FILES * 3 // 10)
+"""Fewer where a process may not open many files: a proxy keeps some for the backends."""
 
 BROWSER_HEADERS = {
     "User-Agent": "Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0",
@@ -179,8 +185,8 @@ _ALL = (
     ),
     Workload(
         name="idle",
-        title="128 B beside 10,000 idle connections",
-        idle_connections=10_000,
+        title=f"128 B beside {IDLE_CONNECTIONS:,} idle connections",
+        idle_connections=IDLE_CONNECTIONS,
         shape=Shape(idle=True),
     ),
     Workload(name="a2", title="128 B, two workers", shape=Shape(workers=2)),
