@@ -139,6 +139,7 @@ class AdminServer:
                 "leading": lease.leading,
                 "holder": lease.holder,
                 "epoch": lease.epoch,
+                "pace": outbox.pace,
                 "superseded": outbox.counters.superseded,
                 "outcomes": outbox.counters.outcomes,
                 "pending": [

@@ -29,6 +29,7 @@ from fairway_operator.inbox import Batch, Inbox, WatchEvent
 from fairway_operator.kube.client import KubeClient, KubeError, connect
 from fairway_operator.kube.lease import Lease
 from fairway_operator.kube.writer import KubeWriter
+from fairway_operator.labels import parse_selector
 from fairway_operator.logs import configure_logs
 from fairway_operator.metrics import OperatorMetrics, Parts
 from fairway_operator.outbox import Bucket, Outbox
@@ -142,6 +143,7 @@ class Operator:
         )
         self._metrics = OperatorMetrics(parts, clock=time.monotonic)
         self._admin = AdminServer(parts, self._metrics, waiting_for=self._waiting_for)
+        self._selector = parse_selector(config.watch_labels)
         self._webhook = AdmissionServer(self._judge, observe=self._metrics.reviewed)
         self._registration = Registration(
             client,
@@ -241,7 +243,12 @@ class Operator:
             self._reconciler.review()
 
     def _judge(self, request: AdmissionRequest) -> Verdict:
-        return review(request, self._compiler, namespaces=self._config.watch_namespaces)
+        return review(
+            request,
+            self._compiler,
+            namespaces=self._config.watch_namespaces,
+            selector=self._selector,
+        )
 
     def _on_receipt(self, receipt: Receipt) -> None:
         if receipt.root is None:

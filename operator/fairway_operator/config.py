@@ -10,6 +10,7 @@ here.
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from fairway_operator.labels import parse_selector
 from fairway_snapshot.settings import read_settings
 
 DEFAULT_CONTROLLER = "fairway.dev/ingress-controller"
@@ -53,7 +54,10 @@ class OperatorConfig:
     """Watch these namespaces only, comma separated; empty means all."""
 
     watch_labels: str = ""
-    """A Kubernetes label selector that Ingresses and Routes must match; empty means all."""
+    """
+    A Kubernetes label selector that Ingresses and Routes must match, such as
+    ``team=shop,env in (live, next)``; empty means all.
+    """
 
     publish_address: str = "0.0.0.0:8600"
     """Where data planes connect for snapshots. Mutual TLS is always on."""
@@ -109,10 +113,13 @@ class OperatorConfig:
     lease_retry_seconds: float = 2.0
     """Time between two attempts to take or to renew the Lease."""
 
-    outbox_rate: float = 20.0
-    """Writes to the API server in a second, over all objects."""
+    outbox_rate: float = 100.0
+    """
+    Most writes of status and events in a second, over all objects. Halved when the API
+    server says that it has too much to do (429, 503, 504), and back within 30 s.
+    """
 
-    outbox_burst: int = 50
+    outbox_burst: int = 200
     """Writes that may go out at once after a quiet time."""
 
     authority_days: float = 365.0
@@ -161,6 +168,7 @@ class OperatorConfig:
             self.log_level in ("debug", "info", "warning", "error"),
             f"log_level is debug, info, warning or error, not {self.log_level!r}",
         )
+        parse_selector(self.watch_labels)
         for address in (self.publish_address, self.admin_address):
             split_address(address)
         if self.webhook_address:

@@ -231,6 +231,11 @@ class _PartsCollector(Collector):
         yield GaugeMetricFamily(
             "fairway_outbox_pending", "Effects that wait to be written.", value=len(outbox)
         )
+        yield GaugeMetricFamily(
+            "fairway_outbox_pace",
+            "Writes in a second that the API server is given at most, at present.",
+            value=outbox.pace,
+        )
         attempts = CounterMetricFamily(
             "fairway_outbox_attempts", "Attempts to write an effect.", labels=["outcome"]
         )

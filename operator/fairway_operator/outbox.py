@@ -40,8 +40,17 @@ RECEIPT_HOLD_SECONDS = 1.0
 BACKOFF_SECONDS = (0.5, 60.0)
 """First and longest pause after a failed write; doubled in between, and jittered."""
 
-WRITERS = 4
+WRITERS = 8
 """Writes under way at once, so that one that hangs does not hold up the others."""
+
+SLOWER_SECONDS = 1.0
+"""Between two halvings of the rate: writes under way together are refused together."""
+
+RECOVERY_SECONDS = 30.0
+"""From a standstill to the full rate, while the API server takes what it gets."""
+
+LEAST_RATE = 1.0
+"""Writes in a second that are tried however busy the API server is."""
 
 HISTORY = 5
 """Attempts that are remembered of each effect."""
@@ -71,6 +80,8 @@ class Answer:
     outcome: Outcome
     message: str = ""
     retry_after_seconds: float | None = None
+    overloaded: bool = False
+    """The API server has too much to do (as priority and fairness say by 429): write less."""
 
 
 class EffectWriter(Protocol):
@@ -117,23 +128,45 @@ class OutboxCounters:
     """Writes that never had to be sent, because a newer plan replaced them."""
 
 
-@dataclass(slots=True)
 class Bucket:
-    """A token bucket: ``rate`` a second, ``burst`` after a quiet time."""
+    """
+    A token bucket: ``rate`` a second, ``burst`` after a quiet time.
 
-    rate: float
-    burst: int
-    tokens: float = 0.0
-    at: float = float("-inf")
+    The pace adapts to what the other side can take: halved where it says that it
+    is overloaded, and back to ``rate`` steadily.
+    """
+
+    __slots__ = ("_at", "_slowed_at", "_tokens", "burst", "pace", "rate")
+
+    def __init__(self, rate: float, burst: int) -> None:
+        """Begin with a full bucket and at full pace."""
+        self.rate = rate
+        self.burst = burst
+        self.pace = rate
+        """Writes in a second at present."""
+        self._tokens = float(burst)
+        self._at = float("-inf")
+        self._slowed_at = float("-inf")
 
     def wait_seconds(self, now: float) -> float:
         """Take a token and return 0, or return the seconds until there is one."""
-        self.tokens = min(self.burst, self.tokens + (now - self.at) * self.rate)
-        self.at = now
-        if self.tokens > 1.0 - 1e-9:
-            self.tokens -= 1.0
+        if self._at != float("-inf"):
+            seconds = now - self._at
+            self._tokens = min(self.burst, self._tokens + seconds * self.pace)
+            self.pace = min(self.rate, self.pace + seconds * self.rate / RECOVERY_SECONDS)
+        self._at = now
+        if self._tokens > 1.0 - 1e-9:
+            self._tokens -= 1.0
             return 0.0
-        return (1.0 - self.tokens) / self.rate
+        return (1.0 - self._tokens) / self.pace
+
+    def slow_down(self, now: float) -> None:
+        """Halve the pace, and let nothing out at once that was saved up."""
+        if now - self._slowed_at < SLOWER_SECONDS:
+            return
+        self._slowed_at = self._at = now
+        self.pace = max(self.pace / 2, min(LEAST_RATE, self.rate))
+        self._tokens = min(self._tokens, 0.0)
 
 
 class Outbox:
@@ -191,6 +224,11 @@ class Outbox:
         """Forget everything: another replica leads, and plans for itself."""
         for key in list(self._entries):
             self._drop(key)
+
+    @property
+    def pace(self) -> float:
+        """Writes in a second that go out at present, at most."""
+        return self._bucket.pace
 
     def pending(self) -> list[tuple[EffectKey, int]]:
         """Return what waits, with the number of failed attempts."""
@@ -274,6 +312,8 @@ class Outbox:
             if not entry.dropped:
                 self._drop(key)
             return
+        if answer.overloaded:
+            self._bucket.slow_down(now)
         if not entry.dropped:
             self._retry(entry, answer, now)
 
@@ -310,7 +350,7 @@ class Outbox:
         match effect:
             case EmitEvent(supersedes=True):
                 # Behind what is queued already, and so behind the status of a thousand objects.
-                return max(RECEIPT_HOLD_SECONDS, len(self) / self._bucket.rate)
+                return max(RECEIPT_HOLD_SECONDS, len(self) / self._bucket.pace)
             case EmitEvent():
                 return 0.0
             case PatchStatus():

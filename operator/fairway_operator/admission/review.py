@@ -16,6 +16,7 @@ import msgspec
 from fairway_operator.api import GROUP, VERSION
 from fairway_operator.compiler import Preview
 from fairway_operator.findings import Finding, Reason, Severity
+from fairway_operator.labels import EVERYTHING, Selector
 from fairway_operator.refs import Kind
 from fairway_operator.resources import Ingress, Route, Undecodable, decode
 
@@ -141,17 +142,27 @@ def decode_review(body: bytes) -> AdmissionRequest:
 
 
 def review(
-    request: AdmissionRequest, compiler: Previewer, *, namespaces: Collection[str] = ()
+    request: AdmissionRequest,
+    compiler: Previewer,
+    *,
+    namespaces: Collection[str] = (),
+    selector: Selector = EVERYTHING,
 ) -> Verdict:
     """
     Return whether the object may be taken, and what its author should know.
 
-    ``namespaces`` are those that are served; empty is all. What is not served by
-    us, what does not change what is served, and what is deleted is allowed
-    without a word.
+    ``namespaces`` are those that are served, empty is all; ``selector`` is what
+    the labels of a served object must satisfy. What is not served by us, what
+    does not change what is served, and what is deleted is allowed without a word.
     """
     kind, body, before = request.reviewed_kind, request.object, request.old_object
-    if kind is None or body is None or not _changes_something(request):
+    if kind is None or body is None or not selector.selects(_labels(body)):
+        return _UNTOUCHED
+    if before is not None and not selector.selects(_labels(before)):
+        # Until now it was nobody's, so it is as new as one that is created.
+        request = msgspec.structs.replace(request, operation="CREATE", old_object=None)
+        before = None
+    if not _changes_something(request):
         return _UNTOUCHED
     if namespaces and request.namespace not in namespaces:
         return _UNTOUCHED
@@ -187,6 +198,14 @@ def _changes_something(request: AdmissionRequest) -> bool:
     if request.operation != "UPDATE":
         return False
     return request.old_object is None or _says(request.old_object) != _says(request.object)
+
+
+def _labels(body: Mapping[str, Any]) -> dict[str, str]:
+    metadata = body.get("metadata")
+    labels = metadata.get("labels") if isinstance(metadata, Mapping) else None
+    if not isinstance(labels, Mapping):
+        return {}
+    return {name: value for name, value in labels.items() if isinstance(value, str)}
 
 
 def _says(body: Mapping[str, Any]) -> tuple[object, object]:

@@ -27,6 +27,15 @@ _HOPELESS = frozenset(
 )
 
 
+_OVERLOADED = frozenset(
+    {
+        HTTPStatus.TOO_MANY_REQUESTS,
+        HTTPStatus.SERVICE_UNAVAILABLE,
+        HTTPStatus.GATEWAY_TIMEOUT,
+    }
+)
+
+
 @dataclass(frozen=True, slots=True)
 class _Write:
     status: object
@@ -123,7 +132,9 @@ def _answer(error: KubeError) -> Answer:
         return Answer(Outcome.GONE)
     if error.status in _HOPELESS:
         return Answer(Outcome.REFUSED, str(error))
-    return Answer(Outcome.FAILED, str(error), error.retry_after)
+    return Answer(
+        Outcome.FAILED, str(error), error.retry_after, overloaded=error.status in _OVERLOADED
+    )
 
 
 def _event_name(effect: EmitEvent) -> str:

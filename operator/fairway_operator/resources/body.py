@@ -186,11 +186,6 @@ def status_managers(body: Mapping[str, Any]) -> tuple[str, ...]:
     return tuple(sorted(managers))
 
 
-def owns_status(body: Mapping[str, Any]) -> bool:
-    """Tell whether :data:`FIELD_MANAGER` has written the status."""
-    return FIELD_MANAGER in status_managers(body)
-
-
 def whole(value: object) -> int:
     """Return a number as the API server counts, 0 for anything else."""
     if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**63:

@@ -14,6 +14,7 @@ from fairway_operator.admission.review import (
     review,
 )
 from fairway_operator.compiler import Compilation, Compiler, CompilerSettings
+from fairway_operator.labels import parse_selector
 from fairway_operator.refs import Kind
 from fairway_operator.resources import decode
 from fairway_operator.world import EMPTY
@@ -121,8 +122,11 @@ class Cluster:
     def update(self, before: Body, after: Body) -> Verdict:
         return self.judge(self._ask(after, before))
 
-    def judge(self, request: AdmissionRequest, namespaces: tuple[str, ...] = ()) -> Verdict:
-        return review(request, self.compiler, namespaces=namespaces)
+    def judge(
+        self, request: AdmissionRequest, namespaces: tuple[str, ...] = (), labels: str = ""
+    ) -> Verdict:
+        selector = parse_selector(labels)
+        return review(request, self.compiler, namespaces=namespaces, selector=selector)
 
 
 class Clusters:

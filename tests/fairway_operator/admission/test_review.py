@@ -186,6 +186,31 @@ def test_a_namespace_that_is_not_served_is_left_alone(
     assert clusters().judge(request, namespaces=("blog", "shop")).word == "refused"
 
 
+@pytest.mark.parametrize(
+    ("labels", "before", "word"),
+    [
+        pytest.param({"team": "blog"}, None, "allowed", id="not selected"),
+        pytest.param({}, None, "allowed", id="without labels"),
+        pytest.param({"team": "shop"}, None, "refused", id="selected"),
+        pytest.param({"team": "shop"}, {"team": "shop"}, "allowed", id="as bad as before"),
+        pytest.param({"team": "shop"}, {"team": "blog"}, "refused", id="selected from now on"),
+        pytest.param({"team": "blog"}, {"team": "shop"}, "allowed", id="no longer selected"),
+    ],
+)
+def test_objects_that_are_not_watched_for_their_labels_are_nobodys(  # noqa: PLR0917 - columns of the table
+    clusters: Clusters,
+    objects: Objects,
+    ask: Questions,
+    labels: dict[str, str],
+    before: dict[str, str] | None,
+    word: str,
+) -> None:
+    body = objects.ingress("web", "bad", labels=labels)
+    old = None if before is None else objects.ingress("web", "bad", labels=before)
+
+    assert clusters().judge(ask(body, old), labels="team in (shop, cart)").word == word
+
+
 def test_what_does_not_exist_yet_is_warned_of_and_not_refused(
     clusters: Clusters, objects: Objects, ask: Questions
 ) -> None:

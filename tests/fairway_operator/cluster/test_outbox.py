@@ -309,6 +309,49 @@ def test_a_bucket_holds_its_burst_and_no_more() -> None:
     assert bucket.wait_seconds(500.0) > 0
 
 
+def test_l5_a_bucket_goes_at_half_the_pace_of_what_overloads_the_server() -> None:
+    bucket = Bucket(100.0, 10)
+    bucket.wait_seconds(0.0)
+
+    for _ in range(8):
+        bucket.slow_down(1.0)  # Eight writes were under way together, and are refused together.
+
+    assert bucket.pace == 50.0
+    assert bucket.wait_seconds(1.0) > 0, "nothing that was saved up goes out at once"
+    for second in range(2, 20):
+        bucket.slow_down(float(second))
+    assert bucket.pace == 1.0
+
+
+def test_l5_a_bucket_comes_back_to_its_pace_in_half_a_minute() -> None:
+    bucket = Bucket(100.0, 10)
+    bucket.wait_seconds(0.0)
+    for second in range(20):
+        bucket.slow_down(float(second))
+
+    paces = []
+    for second in range(20, 60):
+        bucket.wait_seconds(float(second))
+        paces.append(bucket.pace)
+
+    assert paces == sorted(paces)
+    assert paces[5] < 50.0
+    assert paces[-1] == 100.0
+
+
+async def test_l5_priority_and_fairness_are_heard(
+    api: "ApiServer", bench: Bench, eventually: Eventually
+) -> None:
+    api.put(Kind.INGRESS, "web", namespace="shop")
+    api.answers = [(429, {"Retry-After": "0"})]
+    async with bench.working() as outbox:
+        assert outbox.pace == 10_000.0
+        outbox.fill([status("web", "1.2.3.4")], None)
+        await eventually(lambda: not len(outbox))
+
+        assert 5_000.0 <= outbox.pace < 10_000.0
+
+
 async def test_l5_events_of_receipts_make_way_for_the_status_of_others(
     eventually: Eventually, monkeypatch: pytest.MonkeyPatch
 ) -> None:

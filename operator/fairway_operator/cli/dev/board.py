@@ -89,7 +89,9 @@ class Board:
             self.say(f"... and {len(fresh) - SHOWN_PROBLEMS} more; fairway validate shows all")
         if held and (held != self._held or fresh):
             self._line(
-                f"not applied: {_some(held)}; what was served before is still served", "yellow"
+                f"not applied: {_some(held)}; what was served before is still served, and the"
+                " errors above say what would happen otherwise",
+                "yellow",
             )
         has_errors = any(each.is_error for each in by_text.values())
         if self._had_errors and not has_errors:
