@@ -10,12 +10,13 @@ import asyncio
 import socket
 import sys
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, TypeVar
+from typing import TypeVar
 
 import structlog
 
 from fairway_dataplane.link import (
     Configure,
+    Counted,
     Drain,
     Drained,
     Open,
@@ -27,10 +28,8 @@ from fairway_dataplane.link import (
     link_to_worker,
 )
 from fairway_dataplane.store import Stored
+from fairway_dataplane.tally import Tally
 from fairway_snapshot.protocol import Ack, Nack, PublisherSession, SnapshotHistory
-
-if TYPE_CHECKING:
-    from fairway_dataplane.tally import Tally
 
 START_LIMIT_SECONDS = 30.0
 """From the start of the process to its first message."""
@@ -65,6 +64,7 @@ class Child:
         self._verdict: asyncio.Future[str | None] | None = None
         self._asked = 0
         self._scrapes: dict[int, asyncio.Future[Scraped]] = {}
+        self._parts: dict[int, Tally] = {}
         self._reaper = asyncio.create_task(self._reap(), name=f"reap {process.pid}")
 
     def __repr__(self) -> str:
@@ -157,7 +157,14 @@ class Child:
                     self._link.send(answer)
                 if self._verdict is not None and not self._verdict.done():
                     self._verdict.set_result(message.reason if isinstance(message, Nack) else None)
+            case Counted():
+                parts = self._parts.setdefault(message.id, Tally())
+                parts.routes.update(message.routes)
+                parts.backends.update(message.backends)
             case Scraped():
+                parts = self._parts.pop(message.id, Tally())
+                message.tally.routes.update(parts.routes)
+                message.tally.backends.update(parts.backends)
                 self.tally = message.tally
                 waiting = self._scrapes.get(message.id)
                 if waiting is not None and not waiting.done():

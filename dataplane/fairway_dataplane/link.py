@@ -16,7 +16,7 @@ import msgspec
 
 from fairway_dataplane.config import DataplaneConfig
 from fairway_dataplane.ports import Scheme
-from fairway_dataplane.tally import Tally
+from fairway_dataplane.tally import BackendTally, RouteTally, Tally, decode_row, encode_row
 from fairway_snapshot.protocol import Ack, Commit, Hello, Message, Nack, Nodes
 
 FRAME_LIMIT_BYTES = 64 << 20
@@ -84,11 +84,25 @@ class Started(msgspec.Struct, frozen=True, kw_only=True, tag="started"):
     hello: Hello
 
 
+class Counted(msgspec.Struct, frozen=True, kw_only=True, tag="counted"):
+    """
+    A part of the tally: some of its routes and backends.
+
+    Those of ten thousand routes take a worker 20 ms to write, and its requests
+    cannot wait for so long; they come in parts, before the rest.
+    """
+
+    id: int
+    routes: dict[str, RouteTally]
+    backends: dict[str, BackendTally]
+
+
 class Scraped(msgspec.Struct, frozen=True, kw_only=True, tag="scraped"):
-    """The answer to :class:`Scrape`."""
+    """The end of the answer to :class:`Scrape`."""
 
     id: int
     tally: Tally
+    """All but the routes and backends, which :class:`Counted` told of."""
     connections: tuple[dict[str, object], ...]
     backends: tuple[dict[str, object], ...] = ()
 
@@ -100,7 +114,7 @@ class Drained(msgspec.Struct, frozen=True, kw_only=True, tag="drained"):
 
 
 Downward: TypeAlias = Configure | Nodes | Commit | Open | Shut | Drain | Scrape
-Upward: TypeAlias = Started | Ack | Nack | Scraped | Drained
+Upward: TypeAlias = Started | Ack | Nack | Counted | Scraped | Drained
 
 Received = TypeVar("Received")
 Sent = TypeVar("Sent")
@@ -111,14 +125,14 @@ class Link(asyncio.Protocol, Generic[Received, Sent]):
 
     def __init__(
         self,
-        decode: Callable[[bytes], Received],
+        decode: Callable[[bytes | memoryview], Received],
         on_message: Callable[[Received], None],
         on_close: Callable[[], None],
     ) -> None:
         self._decode = decode
         self._on_message = on_message
         self._on_close = on_close
-        self._encode = msgspec.msgpack.Encoder().encode
+        self._encode = msgspec.msgpack.Encoder(enc_hook=encode_row).encode
         self._transport: asyncio.Transport | None = None
         self._buffer = bytearray()
 
@@ -167,9 +181,10 @@ class Link(asyncio.Protocol, Generic[Received, Sent]):
                 raise RuntimeError(f"frame of {length} bytes on a control socket")
             if len(buffer) - at - 4 < length:
                 break
-            payload = bytes(buffer[at + 4 : at + 4 + length])
+            with memoryview(buffer) as whole, whole[at + 4 : at + 4 + length] as payload:
+                message = self._decode(payload)
             at += 4 + length
-            self._on_message(self._decode(payload))
+            self._on_message(message)
         del buffer[:at]
 
 
@@ -177,7 +192,7 @@ def link_to_worker(
     on_message: Callable[[Upward], None], on_close: Callable[[], None]
 ) -> Link[Upward, Downward | Message]:
     """Return the supervisor's end, not connected yet."""
-    return Link(msgspec.msgpack.Decoder(Upward).decode, on_message, on_close)
+    return Link(msgspec.msgpack.Decoder(Upward, dec_hook=decode_row).decode, on_message, on_close)
 
 
 def link_to_supervisor(

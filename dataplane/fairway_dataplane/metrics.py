@@ -134,7 +134,7 @@ def _of_routes(tally: Tally) -> Iterator[Metric]:
         {
             (route, *reversed(word.split(" ", 1))): number
             for route, counted in tally.routes.items()
-            for word, number in counted.requests.items()
+            for word, number in counted.answers().items()
         },
         ("route", "code", "method"),
     )
@@ -368,7 +368,8 @@ def _histogram(
     family = HistogramMetricFamily(name, text, labels=labels)
     edges = [*(repr(bound) for bound in bounds), "+Inf"]
     for row, histogram in values.items():
-        buckets, seen = [], 0
+        buckets: list[tuple[str, float]] = []
+        seen = 0
         for edge, count in zip(edges, histogram.counts, strict=True):
             seen += count
             buckets.append((edge, seen))
@@ -388,6 +389,4 @@ def _add(left: Any, right: Any) -> Any:
         for key, value in right.items():
             joined[key] = _add(joined[key], value) if key in joined else value
         return joined
-    if isinstance(left, list):
-        return [_add(one, other) for one, other in zip(left, right, strict=True)]
     return left + right

@@ -16,7 +16,8 @@ without backends); ``split`` (``balancer.Split`` or None); ``request_seconds``,
 ``backend_request_seconds``, ``connect_seconds``, ``idle_seconds`` (floats, the
 setting already applied, ``clock.NEVER`` for no limit); ``retry_attempts``,
 ``retry_codes`` (frozenset of int); ``retry_budget`` (percent or None); ``allow_encoded_slash``;
-``max_body_bytes`` (0 is no limit); ``tally`` (``RouteTally``). Of a table:
+``max_body_bytes`` (0 is no limit); ``tally`` (``RouteTally``), and ``page`` and
+``at``, its histogram. Of a table:
 ``match(exchange) -> RouteEntry | None``.
 """
 
@@ -31,7 +32,7 @@ from fairway_dataplane.errors import ProxyError, Reason, Retry, Side
 from fairway_dataplane.exchange import CHUNKED, NO_BODY, DirectResponse, Exchange
 from fairway_dataplane.policy import IDEMPOTENT, METHODS, Limits
 from fairway_dataplane.table import RouteEntry, Tables
-from fairway_dataplane.tally import DURATION_SECONDS, MATCH_SECONDS, Tally, count
+from fairway_dataplane.tally import DURATION_SECONDS, MATCH_SECONDS, RouteTally, Tally, count
 
 if TYPE_CHECKING:
     from fairway_dataplane.upstream.backend_task import BackendTask
@@ -120,25 +121,20 @@ class Proxy:
         """Count an exchange that is over; called once by its sink."""
         route = exchange.route
         if route is not None:
-            tally = route.tally
-            label = _LABELS[exchange.method].get(exchange.status)
-            if label is None:
-                label = f"{exchange.method.decode()} {exchange.status}"
-            try:
-                tally.requests[label] += 1
-            except KeyError:
-                tally.requests[label] = 1
-            durations = tally.durations
+            if exchange.status != 200 or exchange.method != b"GET":
+                _count_answer(route.tally, exchange)
             seconds = monotonic() - exchange.started
-            durations.counts[bisect_left(DURATION_SECONDS, seconds)] += 1
-            durations.sum_seconds += seconds
+            page, at = route.page, route.at
+            page[at] += seconds
+            page[at + 1 + bisect_left(DURATION_SECONDS, seconds)] += 1.0
             upstream_seconds = exchange.upstream_seconds
             if upstream_seconds:
                 backend = exchange.backend
                 assert backend is not None  # it was sent
                 durations = backend.tally.durations
-                durations.counts[bisect_left(DURATION_SECONDS, upstream_seconds)] += 1
-                durations.sum_seconds += upstream_seconds
+                page, at = durations.page, durations.at
+                page[at] += upstream_seconds
+                page[at + 1 + bisect_left(DURATION_SECONDS, upstream_seconds)] += 1.0
                 if exchange.status > _NOT_IMPLEMENTED or exchange.reason or backend.attentive:
                     backend.judge(exchange)
             elif exchange.attempts:
@@ -238,6 +234,12 @@ class Proxy:
         if exchange.body_sent or not exchange.request_complete:
             return False
         return backend.retry(exchange, route.connect_seconds, route.retry_budget)
+
+
+def _count_answer(tally: RouteTally, exchange: Exchange) -> None:
+    """Count an answer other than the usual one, :data:`~fairway_dataplane.tally.USUAL`."""
+    label = _LABELS[exchange.method].get(exchange.status)
+    count(tally.others, label or f"{exchange.method.decode()} {exchange.status}")
 
 
 _LABELS: dict[bytes, dict[int, str]] = {

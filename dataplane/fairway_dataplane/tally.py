@@ -1,16 +1,23 @@
 """
 What one worker has counted since it started.
 
-Plain integers that one event loop owns: ``+= 1`` needs no lock there. The
+Plain numbers that one event loop owns: ``+= 1`` needs no lock there. The
 supervisor asks for a tally, adds those of its workers up and shows them as
 metrics; nothing here knows of that. A tally is sent as msgpack, so it is made
-of structs, lists and dicts only. Names of routes and backends outlive the
+of structs, histograms and dicts only. Names of routes and backends outlive the
 tables that hold them, so that a counter never goes backwards while its route
 lives.
+
+Of ten thousand routes none is in the processor's cache when its request comes,
+and each object on the way to a counter is a wait for memory. So histograms lie
+in *pages*, a few in one array, and an ordinary request writes to one row of one
+page and to nothing else.
 """
 
+from array import array
 from bisect import bisect_left
-from collections.abc import Collection
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any, Final, TypeAlias
 
 import msgspec
 
@@ -25,28 +32,129 @@ MATCH_SECONDS: tuple[float, ...] = (
 """Upper bounds of the buckets of the time that finding a route takes."""
 
 
-class Histogram(msgspec.Struct, array_like=True):
-    """Counts for each bucket, not cumulative, and the sum of what was observed."""
+USUAL: Final = "GET 200"
+"""The answer that is not counted by itself: it is what all others leave of the observations."""
 
-    counts: list[int]
-    sum_seconds: float = 0.0
+Page: TypeAlias = "array[float]"
+"""Rows of doubles, which are exact for counts to 2**53: first a sum, then the buckets."""
+
+_PAGE_CELLS: Final = 256
+"""No more, so that CPython makes no new object for the number of a cell."""
+
+
+class Histogram:
+    """Counts for each bucket, not cumulative, and the sum of what was observed: one row."""
+
+    __slots__ = ("at", "page", "size")
+
+    page: Page
+    """Written to directly where each object counts: see :mod:`fairway_dataplane.proxy`."""
+    at: int
+    """The cell of the sum; the buckets follow."""
+
+    def __init__(self, bounds: int) -> None:
+        """Take a new row with so many bounds."""
+        self.size = bounds + 2
+        self.page, self.at = _SHELF.row(self.size)
+
+    @property
+    def counts(self) -> list[int]:
+        """The number of observations in each bucket."""
+        return [int(count) for count in self.page[self.at + 1 : self.at + self.size]]
+
+    @property
+    def sum_seconds(self) -> float:
+        """The sum of what was observed."""
+        return self.page[self.at]
+
+    @property
+    def total(self) -> int:
+        """The number of observations."""
+        return int(sum(self.page[self.at + 1 : self.at + self.size]))
 
     def observe(self, bounds: tuple[float, ...], seconds: float) -> None:
         """Count one observation."""
-        self.counts[bisect_left(bounds, seconds)] += 1
-        self.sum_seconds += seconds
+        self.page[self.at + 1 + bisect_left(bounds, seconds)] += 1.0
+        self.page[self.at] += seconds
+
+    def cells(self) -> list[float]:
+        """Return the sum and the counts."""
+        return self.page[self.at : self.at + self.size].tolist()
+
+    @classmethod
+    def of(cls, cells: Sequence[float]) -> "Histogram":
+        """Return a histogram of :meth:`cells`, in a row of its own."""
+        made = cls(len(cells) - 2)
+        made.page[made.at : made.at + made.size] = array("d", cells)
+        return made
+
+    def __add__(self, other: "Histogram") -> "Histogram":
+        """Return the sum of both."""
+        return Histogram.of([a + b for a, b in zip(self.cells(), other.cells(), strict=True)])
+
+    def __eq__(self, other: object) -> bool:
+        """Compare what was counted."""
+        return isinstance(other, Histogram) and self.cells() == other.cells()
+
+    __hash__ = None  # type: ignore[assignment] # it changes with every request
+
+    def __repr__(self) -> str:
+        """Show what was counted."""
+        return f"<Histogram {self.total} in {self.sum_seconds:.6f} s>"
 
 
-class RouteTally(msgspec.Struct):
+class _Shelf:
+    """The page that has rows left; one event loop counts in a process, so there is one shelf."""
+
+    __slots__ = ("_next", "_page")
+
+    def __init__(self) -> None:
+        self._page: Page = array("d")
+        self._next = 0
+
+    def row(self, size: int) -> tuple[Page, int]:
+        """Return a page, and where in it so many cells are nobody's yet."""
+        at = self._next
+        if at + size > len(self._page):
+            self._page, at = array("d", bytes(8 * _PAGE_CELLS)), 0
+        self._next = at + size
+        return self._page, at
+
+
+_SHELF: Final = _Shelf()
+
+
+def encode_row(value: Any) -> list[float]:
+    """Return the form in which a histogram is sent; msgspec asks for what it does not know."""
+    if isinstance(value, Histogram):
+        return value.cells()
+    raise NotImplementedError(f"a {type(value).__name__} is no part of a tally")
+
+
+def decode_row(kind: type, value: Any) -> object:
+    """Return the histogram that was sent; what is declared as any object stays as it is."""
+    if kind is Histogram and isinstance(value, list):
+        return Histogram.of(value)
+    if kind is object:
+        return value
+    raise NotImplementedError(f"a {kind.__name__} is no part of a tally")
+
+
+class RouteTally(msgspec.Struct, gc=False):
     """Requests of one route."""
 
-    requests: dict[str, int]
-    """Completed requests by ``METHOD code``."""
+    others: dict[str, int]
+    """Completed requests by ``METHOD code``, but for those of :data:`USUAL`."""
     durations: Histogram
-    """From the last byte of the request's head to the last byte of the answer."""
+    """From the last byte of the request's head to the last byte of the answer, of each."""
+
+    def answers(self) -> Mapping[str, int]:
+        """Return completed requests by ``METHOD code``."""
+        usual = self.durations.total - sum(self.others.values())
+        return {USUAL: usual, **self.others} if usual else self.others
 
 
-class BackendTally(msgspec.Struct):
+class BackendTally(msgspec.Struct, gc=False):
     """What happened towards one backend."""
 
     durations: Histogram
@@ -116,9 +224,7 @@ class Tally(msgspec.Struct):
     """Of heads, response bodies and tunnels, to clients."""
     handshakes: dict[str, int] = msgspec.field(default_factory=dict)
     """TLS handshakes by ``version resumed result``."""
-    match: Histogram = msgspec.field(
-        default_factory=lambda: Histogram([0] * (len(MATCH_SECONDS) + 1))
-    )
+    match: Histogram = msgspec.field(default_factory=lambda: Histogram(len(MATCH_SECONDS)))
     """Time to find a route, sampled."""
     routes: dict[str, RouteTally] = msgspec.field(default_factory=dict)
     backends: dict[str, BackendTally] = msgspec.field(default_factory=dict)
@@ -127,7 +233,7 @@ class Tally(msgspec.Struct):
         """Return the counters of a route, new ones for a new route."""
         found = self.routes.get(name)
         if found is None:
-            found = RouteTally({}, Histogram([0] * (len(DURATION_SECONDS) + 1)))
+            found = RouteTally({}, Histogram(len(DURATION_SECONDS)))
             self.routes[name] = found
         return found
 
@@ -135,7 +241,7 @@ class Tally(msgspec.Struct):
         """Return the counters of a backend, new ones for a new backend."""
         found = self.backends.get(name)
         if found is None:
-            found = BackendTally(Histogram([0] * (len(DURATION_SECONDS) + 1)))
+            found = BackendTally(Histogram(len(DURATION_SECONDS)))
             self.backends[name] = found
         return found
 

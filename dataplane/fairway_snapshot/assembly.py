@@ -10,7 +10,7 @@ one place, so a node that is named in many places fails at the second one, and
 the work is bounded by the bytes that came.
 """
 
-from collections.abc import Iterable
+from collections.abc import Generator, Iterable
 from itertools import pairwise
 from typing import TypeVar
 
@@ -41,30 +41,47 @@ _DIGEST_BYTES = 32
 _Form = TypeVar("_Form", RootForm, "BucketForm | BranchForm")
 
 
-def read_root(root: Digest, blobs: Iterable[bytes], base: RootNode) -> RootNode:
-    """Return the tree that ``root`` names; raises :class:`SnapshotRefused`."""
-    reader = _Reader(blobs, base)
+def read_root_in_steps(
+    root: Digest, blobs: Iterable[bytes], base: RootNode
+) -> Generator[None, None, RootNode]:
+    """Return the tree that ``root`` names, after many stops; raises :class:`SnapshotRefused`."""
+    reader = _Reader(base)
+    for blob in blobs:
+        reader.take(blob)
+        yield
     form = _decode(reader.blob(root), _ROOT)
     if form.format != FORMAT:
         raise SnapshotRefused(f"format {form.format} is not known, this reader knows {FORMAT}")
     if len(form.sections) != len(Section):
         raise SnapshotRefused(f"a root of {len(form.sections)} sections, not {len(Section)}")
-    return RootNode(
-        {
-            section: reader.subtree(section, digest, base.subtrees[section], "")
-            for section, digest in zip(Section, form.sections, strict=True)
-        }
-    )
+    subtrees: dict[Section, Subtree | None] = {}
+    for section, digest in zip(Section, form.sections, strict=True):
+        subtrees[section] = yield from reader.subtree(section, digest, base.subtrees[section], "")
+    yield from reader.let_go()
+    return RootNode(subtrees)
 
 
 class _Reader:
     """The nodes at hand while one snapshot is put together."""
 
-    def __init__(self, blobs: Iterable[bytes], base: RootNode) -> None:
-        self._received = {digest_of(blob): blob for blob in blobs}
+    def __init__(self, base: RootNode) -> None:
+        self._received: dict[Digest, bytes] = {}
         self._base = base
         self._moved: dict[Digest, bytes] | None = None
         self._leaves: dict[tuple[Section, Digest], LeafNode] = {}
+
+    def take(self, blob: bytes) -> None:
+        """Add the bytes of a node."""
+        self._received[digest_of(blob)] = blob
+
+    def let_go(self) -> Generator[None, None, None]:
+        """Forget what was read, a node at a time."""
+        while self._received:
+            self._received.popitem()
+            yield
+        while self._leaves:
+            self._leaves.popitem()
+            yield
 
     def blob(self, digest: Digest) -> bytes:
         """Return the bytes of a node that is not where it was in the base."""
@@ -79,7 +96,7 @@ class _Reader:
 
     def subtree(
         self, section: Section, name: bytes, held: Subtree | None, way: str
-    ) -> Subtree | None:
+    ) -> Generator[None, None, Subtree | None]:
         """Return the subtree at ``way``, where the base has ``held``."""
         if name == NOTHING:
             return None
@@ -88,24 +105,26 @@ class _Reader:
             return held
         form = _decode(self.blob(digest), _SUBTREE)
         if isinstance(form, BucketForm):
-            return self._bucket(section, form, way)
-        return self._branch(section, form, held, way)
+            return (yield from self._bucket(section, form, way))
+        return (yield from self._branch(section, form, held, way))
 
-    def _branch(self, section: Section, form: BranchForm, held: Subtree | None, way: str) -> Branch:
+    def _branch(
+        self, section: Section, form: BranchForm, held: Subtree | None, way: str
+    ) -> Generator[None, None, Branch]:
         if len(form.children) != FANOUT or len(way) >= DEPTH_LIMIT:
             raise SnapshotRefused("a branch is not in canonical form")
         below = held.children if isinstance(held, Branch) else (None,) * FANOUT
-        branch = Branch(
-            tuple(
-                self.subtree(section, name, child, f"{way}{at:x}")
-                for at, (name, child) in enumerate(zip(form.children, below, strict=True))
-            )
-        )
+        children: list[Subtree | None] = []
+        for at, (name, child) in enumerate(zip(form.children, below, strict=True)):
+            children.append((yield from self.subtree(section, name, child, f"{way}{at:x}")))
+        branch = Branch(tuple(children))
         if branch.count <= BUCKET_LIMIT:
             raise SnapshotRefused("a branch holds few enough leaves for a bucket")
         return branch
 
-    def _bucket(self, section: Section, form: BucketForm, way: str) -> Bucket:
+    def _bucket(
+        self, section: Section, form: BucketForm, way: str
+    ) -> Generator[None, None, Bucket]:
         keys = tuple(key for key, _ in form.entries)
         if not 0 < len(keys) <= BUCKET_LIMIT:
             raise SnapshotRefused(f"a bucket of {len(keys)} leaves")
@@ -113,8 +132,11 @@ class _Reader:
             raise SnapshotRefused("the keys of a bucket are not in order")
         if not all(nodes.place(key).startswith(way) for key in keys):
             raise SnapshotRefused("a key is in the wrong bucket")
-        leaves = tuple(self._leaf(section, key, _checked(name)) for key, name in form.entries)
-        return Bucket(keys, leaves)
+        leaves: list[LeafNode] = []
+        for key, name in form.entries:
+            leaves.append(self._leaf(section, key, _checked(name)))
+            yield
+        return Bucket(keys, tuple(leaves))
 
     def _leaf(self, section: Section, key: str, digest: Digest) -> LeafNode:
         held = nodes.find(self._base.subtrees[section], key)

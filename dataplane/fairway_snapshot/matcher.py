@@ -15,14 +15,24 @@ either side.
 
 from bisect import bisect_left
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, Generic, Protocol, TypeVar
 from urllib.parse import quote
 
+from fairway_snapshot import shards
 from fairway_snapshot.conditions import Condition, Facts, conditions_of
-from fairway_snapshot.model import HostPattern, PathKind, PathMatch, Route, VirtualHost
+from fairway_snapshot.model import (
+    HostPattern,
+    PathKind,
+    PathMatch,
+    Route,
+    RouteMatch,
+    VirtualHost,
+)
 from fairway_snapshot.pattern import InvalidPattern, Pattern, Union
+from fairway_snapshot.shards import MASK, Draft, Shards
+from fairway_snapshot.steps import finished
 from fairway_snapshot.target import TargetRefused, normalize_path, without_parameters
 
 T = TypeVar("T")
@@ -41,15 +51,11 @@ _ALONE: Final = 2
 class HostMatcher(Generic[T]):
     """The routes of one host, ready to match."""
 
-    __slots__ = ("_exact", "_only", "_prefixes")
+    __slots__ = ("_exact", "_prefixes")
 
     def __init__(self, exact: "dict[bytes, _Choice[T]]", prefixes: "_Segment[T]") -> None:
         self._exact = exact
         self._prefixes = prefixes
-        # Many hosts have one route for every path. Of ten thousand hosts none is in the
-        # processor's cache, and each object on the way is a wait for memory.
-        alone = not prefixes.below and not prefixes.choice.tests and exact.keys() <= _NO_PATHS
-        self._only = prefixes.choice.otherwise if alone else None
 
     def match(
         self, path: bytes, method: bytes, headers: Sequence[tuple[bytes, bytes]], query: bytes
@@ -60,8 +66,6 @@ class HostMatcher(Generic[T]):
         ``path`` is normalised and without query, header names are lower case, and ``query``
         is as it came, without its question mark.
         """
-        if self._only is not None and path[:1] == b"/":
-            return self._only
         if b";" in path:
             path = without_parameters(path)
         choice = self._exact.get(path)
@@ -91,7 +95,26 @@ def build_host_matcher(virtual_host: VirtualHost, make: Callable[[Route], T]) ->
     it made of an equal route. Raises :class:`InvalidPattern` for a regular
     expression that RE2 does not take.
     """
-    return _Index(virtual_host.routes, make).matcher()
+    return finished(build_host_matcher_in_steps(virtual_host, make))
+
+
+def build_host_matcher_in_steps(
+    virtual_host: VirtualHost, make: Callable[[Route], T]
+) -> "Generator[None, None, HostMatcher[T]]":
+    """Do as :func:`build_host_matcher`, and stop after each route: a host may have thousands."""
+    index = _Index[T]()
+    for route in virtual_host.routes:
+        index.add(route, make(route))
+        yield
+    return (yield from index.matcher())
+
+
+def takes_every_path(match: RouteMatch) -> bool:
+    """Tell whether a route matches whatever has a path; alone on its host, it needs no index."""
+    return match == _EVERY_PATH
+
+
+_EVERY_PATH: Final = RouteMatch(path=PathMatch(kind=PathKind.PREFIX, value="/"))
 
 
 class HostIndex(Generic[T]):
@@ -100,44 +123,70 @@ class HostIndex(Generic[T]):
     __slots__ = ("_any", "_exact", "_wildcards")
 
     def __init__(self, entries: Mapping[HostPattern, T]) -> None:
-        self._exact: dict[bytes, T] = {}
-        self._wildcards: dict[bytes, T] = {}
+        exact: Draft[bytes, T] = Draft(shards.EMPTY)
+        wildcards: Draft[bytes, T] = Draft(shards.EMPTY)
         self._any: T | None = None
         for pattern, value in entries.items():
-            self._put(pattern, value)
+            if not pattern:
+                self._any = value
+            elif pattern.startswith("*."):
+                wildcards.put(pattern[1:].encode(), value)
+            else:
+                exact.put(pattern.encode(), value)
+        self._exact: Shards[bytes, T] = exact.shards()
+        self._wildcards: Shards[bytes, T] = wildcards.shards()
 
     def find(self, host: bytes) -> T | None:
         """Return the value for a normalised host; the empty host is one that was not given."""
-        found = self._exact.get(host)
+        found = self._exact[hash(host) & MASK].get(host)
         if found is None:
             dot = host.find(b".")
             if dot > 0:
-                found = self._wildcards.get(host[dot:])
+                parent = host[dot:]
+                found = self._wildcards[hash(parent) & MASK].get(parent)
             if found is None:
                 return self._any
         return found
 
     def evolve(self, changes: Mapping[HostPattern, T | None]) -> "HostIndex[T]":
         """Return the index after the changes; None removes a pattern."""
-        index: HostIndex[T] = HostIndex({})
-        index._exact = self._exact.copy()
-        index._wildcards = self._wildcards.copy()
-        index._any = self._any
+        draft = HostIndexDraft(self)
         for pattern, value in changes.items():
-            index._put(pattern, value)
-        return index
+            draft.put(pattern, value)
+        return draft.index()
 
-    def _put(self, pattern: HostPattern, value: T | None) -> None:
+    def parts(self) -> Iterator[dict[bytes, T]]:
+        """Yield what the index is made of, so that it can be let go of part by part."""
+        yield from self._exact
+        yield from self._wildcards
+
+
+class HostIndexDraft(Generic[T]):
+    """The next index, while it is made; forget it once :meth:`index` has been called."""
+
+    __slots__ = ("_any", "_exact", "_wildcards")
+
+    def __init__(self, index: HostIndex[T]) -> None:
+        self._exact = Draft(index._exact)  # noqa: SLF001 - the two are one
+        self._wildcards = Draft(index._wildcards)  # noqa: SLF001
+        self._any = index._any  # noqa: SLF001
+
+    def put(self, pattern: HostPattern, value: T | None) -> None:
+        """Set the value of a pattern; None removes it."""
         if not pattern:
             self._any = value
-            return
-        wild = pattern.startswith("*.")
-        entries = self._wildcards if wild else self._exact
-        key = (pattern[1:] if wild else pattern).encode()
-        if value is None:
-            entries.pop(key, None)
+        elif pattern.startswith("*."):
+            self._wildcards.put(pattern[1:].encode(), value)
         else:
-            entries[key] = value
+            self._exact.put(pattern.encode(), value)
+
+    def index(self) -> HostIndex[T]:
+        """Return what was made."""
+        index: HostIndex[T] = HostIndex({})
+        index._exact = self._exact.shards()  # noqa: SLF001
+        index._wildcards = self._wildcards.shards()  # noqa: SLF001
+        index._any = self._any  # noqa: SLF001
+        return index
 
 
 def host_candidates(host: str) -> tuple[HostPattern, ...]:
@@ -280,28 +329,20 @@ class _Matching(Generic[T]):
 class _Index(Generic[T]):
     """The index while it is made; a route is known by its rank in the order."""
 
-    def __init__(self, routes: Sequence[Route], make: Callable[[Route], T]) -> None:
-        self._made = [make(route) for route in routes]
-        self._conditions = [conditions_of(route.match) for route in routes]
+    def __init__(self) -> None:
+        self._made: list[T] = []
+        self._conditions: list[tuple[Condition, ...]] = []
         self._root: _Segment[T] = _Segment()
         self._ranks: defaultdict[_Segment[T], list[int]] = defaultdict(list)
         self._exact: dict[bytes, list[int]] = {}
         self._patterns: list[tuple[int, Pattern]] = []
         self._blocks: dict[tuple[int, int], tuple[_Test[T], ...]] = {}
-        for rank, route in enumerate(routes):
-            self._add(rank, route.match.path)
 
-    def matcher(self) -> HostMatcher[T]:
-        exact = {
-            path: self._choice([*ranks, *self._ranks_above(path)])
-            for path, ranks in self._exact.items()
-        }
-        # The target of OPTIONS * is not a path, and no route is asked about it.
-        exact.update(dict.fromkeys(_NO_PATHS, _Choice((), None)))
-        self._settle()
-        return HostMatcher(exact, self._root)
-
-    def _add(self, rank: int, path: PathMatch) -> None:
+    def add(self, route: Route, made: T) -> None:
+        """Add the next route in the order."""
+        rank, path = len(self._made), route.match.path
+        self._made.append(made)
+        self._conditions.append(conditions_of(route.match))
         match path.kind:
             case PathKind.REGEX:
                 self._patterns.append((rank, Pattern(path.value)))
@@ -316,6 +357,17 @@ class _Index(Generic[T]):
                     segment = segment.below.setdefault(name, _Segment())
                 self._ranks[segment].append(rank)
 
+    def matcher(self) -> "Generator[None, None, HostMatcher[T]]":
+        """Return the matcher of all that was added, after a stop at each path."""
+        exact: dict[bytes, _Choice[T]] = {}
+        for path, ranks in self._exact.items():
+            exact[path] = self._choice([*ranks, *self._ranks_above(path)])
+            yield
+        # The target of OPTIONS * is not a path, and no route is asked about it.
+        exact.update(dict.fromkeys(_NO_PATHS, _Choice((), None)))
+        yield from self._settle()
+        return HostMatcher(exact, self._root)
+
     def _ranks_above(self, path: bytes) -> Iterator[int]:
         """Yield the routes whose prefix covers the path."""
         segment: _Segment[T] | None = self._root
@@ -324,7 +376,7 @@ class _Index(Generic[T]):
             yield from self._ranks[segment]
             segment = segment.below.get(next(names, b"/"))
 
-    def _settle(self) -> None:
+    def _settle(self) -> "Iterator[None]":
         """Give each prefix the choice between its own routes and those of the shorter ones."""
         waiting = [self._root]
         while waiting:
@@ -333,6 +385,7 @@ class _Index(Generic[T]):
             for below in segment.below.values():
                 self._ranks[below] += self._ranks[segment]
                 waiting.append(below)
+            yield
 
     def _choice(self, ranks: list[int]) -> _Choice[T]:
         """Return the choice between routes whose path matches and all that have a pattern."""

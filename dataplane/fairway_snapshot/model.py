@@ -211,6 +211,8 @@ class Backend(Record, frozen=True, kw_only=True):
     balance: Balance = Balance.ROUND_ROBIN
     hash_key: HashKey = HashKey()
     """Of :attr:`Balance.CONSISTENT_HASH`."""
+    proxy_protocol: int = 0
+    """Version of the PROXY protocol header before each connection, 1 or 2; 0 sends none."""
     sticky_cookie: str = ""
     """Name of a cookie that keeps a client at its endpoint; empty for none."""
     slow_start_seconds: float = 0.0

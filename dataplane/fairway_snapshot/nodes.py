@@ -8,7 +8,6 @@ is sent to many readers and encoded once.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from typing import Final, TypeAlias, TypeVar
 
 import msgspec
@@ -59,8 +58,7 @@ _AnyLeaf = TypeVar("_AnyLeaf", "LeafNode", "LeafNode | None")
 encode_form = msgspec.msgpack.Encoder().encode
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class LeafNode:
+class LeafNode(msgspec.Struct, frozen=True, eq=False, gc=False):
     """A leaf with its bytes; which section it belongs to is known by where it hangs."""
 
     digest: Digest
@@ -157,6 +155,13 @@ def leaves(subtree: Subtree | None) -> Iterator[tuple[str, LeafNode]]:
 def edit(subtree: Subtree | None, changes: Mapping[str, LeafNode | None]) -> Subtree | None:
     """Return the subtree of a section after the changes, or ``subtree`` itself if none is one."""
     return _edit(subtree, 0, [(place(key), key, leaf) for key, leaf in changes.items()])
+
+
+def divided(bucket: Bucket, depth: int) -> "tuple[Subtree | None, ...]":
+    """Return the leaves of a bucket at ``depth`` in the buckets that a branch would have there."""
+    items = [(place(key), key, leaf) for key, leaf in leaves(bucket)]
+    parts = _by_nibble(items, depth)
+    return tuple(_bucket((key, leaf) for _, key, leaf in parts.get(at, ())) for at in range(FANOUT))
 
 
 def blobs(subtree: Subtree | None, seen: set[Digest]) -> Iterator[bytes]:

@@ -11,7 +11,7 @@ snapshot or the one before, never a part, and takes only what is later in the
 order of (epoch, sequence) than what it has.
 """
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from typing import Final, NamedTuple, TypeAlias
 
@@ -22,7 +22,8 @@ from fairway_snapshot.diff import changes, missing_blobs
 from fairway_snapshot.digest import Digest
 from fairway_snapshot.filters import FILTER_NAMES, filter_name
 from fairway_snapshot.model import VirtualHost
-from fairway_snapshot.tree import EMPTY, Snapshot, assemble
+from fairway_snapshot.steps import finished
+from fairway_snapshot.tree import EMPTY, Snapshot, assemble_in_steps
 
 CHUNK_BYTES: Final = 1024 * 1024
 """No encoded message is larger."""
@@ -328,9 +329,31 @@ class SubscriberSession:
                 self._collect(message)
                 return None
             case Commit():
-                return self._commit(message)
+                return finished(self.commit_in_steps(message))
             case Hello() | Ack() | Nack():
                 raise ProtocolError("a publisher does not subscribe")
+
+    def commit_in_steps(self, commit: Commit) -> Generator[None, None, Offer]:
+        """
+        Do as :meth:`receive` with a commit, and stop often, for a loop that serves meanwhile.
+
+        A publisher sends nothing more until it is answered, so nothing comes in between.
+        """
+        if self._offer is not None:
+            raise ProtocolError("a commit while another one is not answered")
+        blobs, unfinished = self._blobs, self._part
+        self._forget()
+        position = Position(commit.epoch, commit.sequence)
+        if position <= self.position and commit.root != self.snapshot.root:
+            raise CommitRefused(commit, f"stale: {tuple(self.position)} is held already")
+        if unfinished:
+            raise CommitRefused(commit, "the last node is not whole")
+        try:
+            snapshot = yield from assemble_in_steps(commit.root, _each(blobs), self.snapshot)
+        except SnapshotRefused as refusal:
+            raise CommitRefused(commit, refusal.reason) from refusal
+        self._offer = Offer(snapshot, position, self.snapshot)
+        return self._offer
 
     def accept(self, offer: Offer) -> Ack:
         """Serve the offer from now on; return the answer to send."""
@@ -357,23 +380,6 @@ class SubscriberSession:
                 self._blobs.append(b"".join(self._part))
                 self._part.clear()
 
-    def _commit(self, commit: Commit) -> Offer:
-        if self._offer is not None:
-            raise ProtocolError("a commit while another one is not answered")
-        blobs, unfinished = self._blobs, self._part
-        self._forget()
-        position = Position(commit.epoch, commit.sequence)
-        if position <= self.position and commit.root != self.snapshot.root:
-            raise CommitRefused(commit, f"stale: {tuple(self.position)} is held already")
-        if unfinished:
-            raise CommitRefused(commit, "the last node is not whole")
-        try:
-            snapshot = assemble(commit.root, blobs, self.snapshot)
-        except SnapshotRefused as refusal:
-            raise CommitRefused(commit, refusal.reason) from refusal
-        self._offer = Offer(snapshot, position, self.snapshot)
-        return self._offer
-
     def _conclude(self, offer: Offer) -> None:
         if offer is not self._offer:
             raise ProtocolError("this offer is not outstanding")
@@ -381,6 +387,13 @@ class SubscriberSession:
 
     def _forget(self) -> None:
         self._blobs, self._part, self._received_bytes = [], [], 0
+
+
+def _each(blobs: list[bytes]) -> Iterator[bytes]:
+    """Yield blobs and let go of each."""
+    blobs.reverse()
+    while blobs:
+        yield blobs.pop()
 
 
 def _chunks(blobs: list[bytes]) -> Iterator[Nodes]:

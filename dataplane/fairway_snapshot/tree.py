@@ -11,12 +11,12 @@ shared between the old snapshot and the new one.
 Nothing here is ever changed once made.
 """
 
-from collections.abc import ItemsView, Iterable, Iterator, Mapping, ValuesView
+from collections.abc import Generator, ItemsView, Iterable, Iterator, Mapping, ValuesView
 from dataclasses import dataclass
 from typing import Final, Generic, TypeVar, cast
 
 from fairway_snapshot import nodes
-from fairway_snapshot.assembly import read_root
+from fairway_snapshot.assembly import read_root_in_steps
 from fairway_snapshot.codec import SnapshotRefused
 from fairway_snapshot.digest import Digest
 from fairway_snapshot.model import (
@@ -31,8 +31,18 @@ from fairway_snapshot.model import (
     VirtualHost,
 )
 from fairway_snapshot.nodes import LeafNode, Subtree
+from fairway_snapshot.steps import finished
 
-__all__ = ["EMPTY", "Edit", "SectionView", "Snapshot", "SnapshotRefused", "assemble", "snapshot_of"]
+__all__ = [
+    "EMPTY",
+    "Edit",
+    "SectionView",
+    "Snapshot",
+    "SnapshotRefused",
+    "assemble",
+    "assemble_in_steps",
+    "snapshot_of",
+]
 
 _Key = TypeVar("_Key", bound=str)
 _Leaf = TypeVar("_Leaf", bound=Leaf)
@@ -216,6 +226,15 @@ def assemble(root: Digest, blobs: Iterable[bytes], base: Snapshot) -> Snapshot:
     and shape are checked wherever they are new. The cost is that of the new
     nodes. Raises :class:`SnapshotRefused` with the reason; ``base`` is never changed.
     """
+    return finished(assemble_in_steps(root, blobs, base))
+
+
+def assemble_in_steps(
+    root: Digest, blobs: Iterable[bytes], base: Snapshot
+) -> Generator[None, None, Snapshot]:
+    """Do as :func:`assemble`, and stop after each leaf."""
     if root == base.root:
         return base
-    return Snapshot(read_root(root, blobs, base.node))
+    if root == EMPTY.root:
+        return EMPTY  # a publisher takes it for known to everybody
+    return Snapshot((yield from read_root_in_steps(root, blobs, base.node)))

@@ -42,7 +42,7 @@ async def test_messages_arrive_whole_and_in_order_whatever_their_size() -> None:
     for message in sent:
         supervisor.send(message)
     tally = Tally(requests=3)
-    tally.route("a/b/0").requests["GET 200"] = 3
+    tally.route("a/b/0").durations.observe((0.5,), 0.2)
     answer = Scraped(id=7, tally=tally, connections=({"client": "10.0.0.1"},))
     worker.send(answer)
 

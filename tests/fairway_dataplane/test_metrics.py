@@ -7,8 +7,10 @@ from fairway_dataplane.tally import DURATION_SECONDS, Tally
 def a_tally(requests: int) -> Tally:
     tally = Tally(requests=requests, connections_open=1, handshakes={"TLSv1.3 false ok": 1})
     route = tally.route("shop/cart/0")
-    route.requests["GET 200"] = requests
-    route.durations.observe(DURATION_SECONDS, 0.004)
+    for _ in range(requests):
+        route.durations.observe(DURATION_SECONDS, 0.004)
+    route.durations.observe(DURATION_SECONDS, 0.04)
+    route.others["GET 404"] = 1
     backend = tally.backend("shop/cart:80")
     backend.active, backend.connects = 1, 2
     backend.errors["upstream-connect"] = requests
@@ -35,10 +37,11 @@ def test_the_metrics_of_two_workers_are_their_sum() -> None:
     for line in (
         'fairway_requests_total{code="200",method="GET",route="shop/cart/0"} 5.0',
         'fairway_request_duration_seconds_bucket{le="0.0025",route="shop/cart/0"} 0.0',
-        'fairway_request_duration_seconds_bucket{le="0.005",route="shop/cart/0"} 2.0',
-        'fairway_request_duration_seconds_bucket{le="+Inf",route="shop/cart/0"} 2.0',
-        'fairway_request_duration_seconds_count{route="shop/cart/0"} 2.0',
-        'fairway_request_duration_seconds_sum{route="shop/cart/0"} 0.008',
+        'fairway_request_duration_seconds_bucket{le="0.005",route="shop/cart/0"} 5.0',
+        'fairway_request_duration_seconds_bucket{le="+Inf",route="shop/cart/0"} 7.0',
+        'fairway_request_duration_seconds_count{route="shop/cart/0"} 7.0',
+        'fairway_request_duration_seconds_sum{route="shop/cart/0"} 0.1',
+        'fairway_requests_total{code="404",method="GET",route="shop/cart/0"} 2.0',
         'fairway_upstream_connections{backend="shop/cart:80",state="active"} 2.0',
         'fairway_upstream_errors_total{backend="shop/cart:80",reason="upstream-connect"} 5.0',
         'fairway_downstream_connections{protocol="http/1.1"} 2.0',

@@ -228,7 +228,7 @@ def test_a_table_is_freed_by_its_last_reader(site: Site) -> None:
     gc.disable()
     try:
         table = site.built({"a": host(route("a", filters=(StripPrefix(prefix="/a"),)))})
-        chain = next(iter(table.hosts.values())).routes[0][1].chain
+        chain = next(iter(table.hosts.values())).entries[0].chain
         assert chain is not None
         gone = weakref.ref(chain)
         del table, chain

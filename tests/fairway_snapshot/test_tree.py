@@ -185,6 +185,10 @@ def test_a_blob_that_is_missing_or_has_one_bit_flipped_is_refused(data: st.DataO
     assert "is missing" in refusal(new.root, [*blobs[:at], bytes(flipped), *blobs[at + 1 :]], base)
 
 
+def test_the_empty_snapshot_is_known_to_every_holder() -> None:
+    assert assemble(EMPTY.root, [], backends(range(20))) == EMPTY
+
+
 def test_a_node_that_has_moved_is_found_in_the_base() -> None:
     """A bucket rises when its neighbours go; a publisher need not send it again."""
     base = backends(range(200))

@@ -43,7 +43,7 @@ class Backend:
     """One backend, alive: it outlives tables, and its endpoints are replaced in place."""
 
     __slots__ = (
-        "_balancer", "_bounded", "_breaker", "_by_name", "_checks", "_clock", "_connector",
+        "_agreed", "_balancer", "_bounded", "_breaker", "_by_name", "_checks", "_clock", "_connector",
         "_endpoints", "_judge", "_limits", "_review", "attentive", "id", "server_name", "tally",
         "tls", "waiting",
     )  # fmt: skip
@@ -65,6 +65,7 @@ class Backend:
         self.tally = tally
         self.tls = False
         self.server_name = None
+        self._agreed: tuple[bool, str | None, int] = (False, None, 0)
         self._connector = connector
         self._clock = clock
         self._limits = limits
@@ -95,19 +96,21 @@ class Backend:
         now = self._clock.now
         tls = leaf.protocol is BackendProtocol.HTTPS
         before = self._endpoints
-        if (tls, leaf.server_name) != (self.tls, self.server_name):
+        if (tls, leaf.server_name, leaf.proxy_protocol) != self._agreed:
             # Kept connections speak as it was agreed then.
             self._forget(before.values())
             before = {}
         self.tls, self.server_name = tls, leaf.server_name
+        self._agreed = tls, leaf.server_name, leaf.proxy_protocol
         after: dict[tuple[str, int], Endpoint] = {}
         for entry in leaf.endpoints:
             key = (entry.host, entry.port)
             endpoint = before.get(key)
             if endpoint is None:
-                endpoint = Endpoint(
-                    entry.host, entry.port, self.tally, self._limits.idle_per_endpoint
-                )
+                # What a header said of one client is not said of another.
+                kept = 0 if leaf.proxy_protocol else self._limits.idle_per_endpoint
+                endpoint = Endpoint(entry.host, entry.port, self.tally, kept)
+                endpoint.proxy_protocol = leaf.proxy_protocol
                 if before:
                     endpoint.warm_since = endpoint.came_at = now
             after[key] = endpoint
@@ -343,10 +346,12 @@ class Upstreams:
         """Forget every backend that is not named; ``used`` are those of routes and snapshot."""
         self._backends = {name: found for name, found in self._backends.items() if name in used}
 
-    def measure(self) -> None:
-        """Write the gauges into the tally; called before a tally is shown."""
-        for backend in self._backends.values():
-            backend.measure()
+    def measure(self, names: Iterable[str] | None = None) -> None:
+        """Write the gauges of these backends, or of all, into the tally before it is shown."""
+        for name in self._backends if names is None else names:
+            backend = self._backends.get(BackendId(name))
+            if backend is not None:
+                backend.measure()
 
     def describe(self, limit: int) -> Iterator[dict[str, object]]:
         """Yield what a person wants to know of each backend, of so many."""
