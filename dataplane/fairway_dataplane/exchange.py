@@ -228,6 +228,9 @@ class ResponseSink(Protocol):
     def respond(self, exchange: Exchange, response: DirectResponse) -> None:
         """Take an answer that needs no backend; the exchange is over."""
 
+    def ends(self) -> tuple[tuple[str, int], tuple[str, int]]:
+        """Return address and port of the client, and of the socket of ours that it reached."""
+
     def wants_body(self) -> None:
         """Send more of the request's body, and 100 Continue first if the client waits for it."""
 

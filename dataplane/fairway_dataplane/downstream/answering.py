@@ -126,6 +126,18 @@ class AnswerSide(asyncio.Protocol):
         self._rate_bytes = 0
         self._resume_reading()
 
+    def ends(self) -> tuple[tuple[str, int], tuple[str, int]]:
+        """Return address and port of the client behind trusted proxies, and of our socket."""
+        exchange, transport = self._exchange, self._transport
+        peer = ours = None
+        if transport is not None:
+            peer = transport.get_extra_info("peername")
+            ours = transport.get_extra_info("sockname")
+        client = self._address if exchange is None else exchange.client_address
+        # The port of a client behind a proxy of ours is not known.
+        port = peer[1] if isinstance(peer, tuple) and client == self._address else 0
+        return (client, port), (ours[:2] if isinstance(ours, tuple) else ("", 0))
+
     def pause(self) -> None:
         """Stop reading the request's body."""
         self._pause_reading()

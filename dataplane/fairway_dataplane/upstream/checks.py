@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from fairway_dataplane.clock import LOOK_SECONDS, NEVER, Clock
 from fairway_dataplane.exchange import DirectResponse, Exchange
 from fairway_dataplane.tally import count
+from fairway_dataplane.upstream.announcement import Ends
 from fairway_dataplane.upstream.health import Endpoint, Judge
 from fairway_snapshot.model import HealthCheck
 
@@ -163,6 +164,7 @@ class Check:
         self._endpoint = endpoint
         # A stand-in keeps its connection: a check is no load that a balancer should see.
         self._own = Endpoint(endpoint.host, endpoint.port, endpoint.tally, 0)
+        self._own.proxy_protocol = endpoint.proxy_protocol
         self._tell: Callable[..., None] | None = None
         self._exchange: Exchange | None = None
         self._begun_at = clock.now
@@ -254,6 +256,10 @@ class Check:
 
     def wants_body(self) -> None:
         """Do nothing: there is none."""
+
+    def ends(self) -> Ends:
+        """Refuse: a check speaks for itself."""
+        raise RuntimeError("a check has no client")
 
     def pause(self) -> None:
         """Do nothing: the request is one write."""

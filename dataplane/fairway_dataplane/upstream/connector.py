@@ -22,6 +22,7 @@ from fairway_dataplane.errors import ProxyError, Reason, Side
 from fairway_dataplane.exchange import Exchange
 from fairway_dataplane.policy import Limits
 from fairway_dataplane.tls.client import TlsClientProtocol
+from fairway_dataplane.upstream.announcement import Announcement, announce
 from fairway_dataplane.upstream.backend_task import BackendTask
 from fairway_dataplane.upstream.health import Endpoint
 
@@ -53,7 +54,7 @@ class Connector:
         self._client_context = client_context
         self._attempts: set[asyncio.Task[BackendTask]] = set()
 
-    def open(
+    def open(  # noqa: PLR0913 - what differs between a check and a request
         self,
         endpoint: Endpoint,
         *,
@@ -61,14 +62,20 @@ class Connector:
         server_name: str | None,
         seconds: float,
         done: Callable[[asyncio.Task[BackendTask]], None],
+        exchange: Exchange | None = None,
     ) -> None:
         """
         Try one endpoint for ``seconds``; ``done`` gets the task with its outcome.
 
+        ``exchange`` is the one that the connection is for; None for one of our own.
         It raises OSError, TimeoutError or ssl.SSLError if there is no connection.
         """
+        header = b""
+        if endpoint.proxy_protocol:
+            ends = None if exchange is None else exchange.sink.ends()
+            header = announce(endpoint.proxy_protocol, ends)
         attempt = self.loop.create_task(
-            self._open(endpoint, tls=tls, server_name=server_name, seconds=seconds)
+            self._open(endpoint, tls=tls, server_name=server_name, seconds=seconds, header=header)
         )
         self._attempts.add(attempt)
         attempt.add_done_callback(self._attempts.discard)
@@ -80,7 +87,13 @@ class Connector:
             attempt.cancel()
 
     async def _open(
-        self, endpoint: Endpoint, *, tls: bool, server_name: str | None, seconds: float
+        self,
+        endpoint: Endpoint,
+        *,
+        tls: bool,
+        server_name: str | None,
+        seconds: float,
+        header: bytes,
     ) -> BackendTask:
         task = BackendTask(endpoint, self.clock, self.limits)
         made: asyncio.Future[None] = self.loop.create_future()
@@ -95,6 +108,8 @@ class Connector:
                 limits=self.limits,
                 failed=partial(_fail, made),
             )
+        if header:
+            protocol = Announcement(protocol, header)
         transport: asyncio.BaseTransport | None = None
         try:
             async with asyncio.timeout(seconds):
@@ -219,6 +234,7 @@ class Race:
             server_name=self._backend.server_name,
             seconds=self._seconds,
             done=partial(self._done, endpoint),
+            exchange=self._exchange,
         )
 
     def _wait(self) -> None:

@@ -59,8 +59,8 @@ class Endpoint:
     __slots__ = (
         "active", "answer_seconds", "answered_at", "answers", "barred", "came_at", "ejected_until",
         "ejections", "failures", "host", "idle", "idle_limit", "key", "latency", "name", "opening",
-        "port", "removed", "retry_at", "slow_answers", "slow_since", "strikes", "tally",
-        "unreached_until", "unwell", "warm_since",
+        "port", "proxy_protocol", "removed", "retry_at", "slow_answers", "slow_since", "strikes",
+        "tally", "unreached_until", "unwell", "warm_since",
     )  # fmt: skip
 
     idle: "list[BackendTask]"
@@ -105,6 +105,7 @@ class Endpoint:
         self.key = self.name.encode()
         self.tally = tally
         self.idle_limit = idle_limit
+        self.proxy_protocol = 0
         self.idle = []
         self.active = 0
         self.opening = 0

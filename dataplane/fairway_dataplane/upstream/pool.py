@@ -43,9 +43,9 @@ class Backend:
     """One backend, alive: it outlives tables, and its endpoints are replaced in place."""
 
     __slots__ = (
-        "_agreed", "_balancer", "_bounded", "_breaker", "_by_name", "_checks", "_clock", "_connector",
-        "_endpoints", "_judge", "_limits", "_review", "attentive", "id", "server_name", "tally",
-        "tls", "waiting",
+        "_agreed", "_balancer", "_bounded", "_breaker", "_by_name", "_checks", "_clock",
+        "_connector", "_endpoints", "_judge", "_limits", "_review", "attentive", "id",
+        "server_name", "tally", "tls", "waiting",
     )  # fmt: skip
 
     id: str

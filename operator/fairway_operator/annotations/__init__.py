@@ -74,6 +74,7 @@ class BackendOptions(msgspec.Struct, frozen=True, kw_only=True):
     check_healthy: int = _DEFAULT.healthy
     retry_budget: int | None = None
     protocol: BackendProtocol | None = None
+    proxy_protocol: int = 0
 
 
 class _Row(NamedTuple):
@@ -123,6 +124,7 @@ TABLE: Final[Mapping[str, _Row]] = {
     "health-check-unhealthy": _Row("check_unhealthy", checks.parse_number, _SERVICE),
     "health-check-healthy": _Row("check_healthy", checks.parse_number, _SERVICE),
     "backend-protocol": _Row("protocol", backends.parse_protocol, _SERVICE),
+    "proxy-protocol": _Row("proxy_protocol", backends.parse_proxy_protocol, _SERVICE),
 }
 """Name after ``fairway.dev/`` to what it sets, where it may stand, and its parser."""
 

@@ -50,6 +50,13 @@ def parse_factor(text: str) -> float:
     return float(text)
 
 
+def parse_proxy_protocol(text: str) -> int:
+    """Return the version of the PROXY protocol that connections begin with."""
+    if text.lower() not in {"v1", "v2"}:
+        raise ValueError(f"{text[:40]!r} is not a version of the PROXY protocol; write v1 or v2")
+    return int(text[1:])
+
+
 def parse_protocol(text: str) -> BackendProtocol:
     """Return what is spoken to the endpoints."""
     try:

@@ -87,6 +87,7 @@ def _backend(
         server_name=server_name,
         balance=balance,
         hash_key=hash_key,
+        proxy_protocol=options.proxy_protocol,
         sticky_cookie=options.sticky_cookie,
         slow_start_seconds=options.slow_start,
         max_requests=options.max_requests,
