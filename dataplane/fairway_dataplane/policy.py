@@ -129,7 +129,7 @@ class Limits:
     """One connection attempt to an endpoint."""
 
     connect_race_seconds: float = 0.25
-    """Then another endpoint is tried beside it, of three at most; the first to connect wins."""
+    """Then another endpoint is tried beside it, three at once; the first to connect wins."""
 
     request_seconds: float = 0.0
     """From the head of a request to the end of its answer; 0 is no limit. Then 504."""

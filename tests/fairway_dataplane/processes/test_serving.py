@@ -4,10 +4,15 @@ import asyncio
 import contextlib
 import json
 import signal
+import socket
 import ssl
 from typing import TYPE_CHECKING
 
+import msgspec
 import pytest
+
+from fairway_snapshot.model import Endpoint, HealthCheck, Section
+from fairway_snapshot.tree import Edit
 
 if TYPE_CHECKING:
     from tests.fairway_dataplane.processes.conftest import (
@@ -103,6 +108,47 @@ async def test_the_admin_pages_show_what_is_served_and_no_secret(
         metrics
     )
     assert f'digest="{snapshot.root.hex()[:12]}",sequence="1"' in metrics
+
+
+async def test_the_admin_pages_show_how_each_endpoint_stands_and_why(
+    operator: "Operator", start_backend: "StartBackend", start_dataplane: "StartDataplane"
+) -> None:
+    backend = await start_backend("one")
+    snapshot = backend.serving("shop.example")
+    ((key, leaf),) = snapshot.backends.items()
+    dataplane = await start_dataplane()
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))  # nobody listens
+        silent = Endpoint(host="127.0.0.1", port=taken.getsockname()[1])
+        checked = msgspec.structs.replace(
+            leaf,
+            endpoints=tuple(sorted((*leaf.endpoints, silent), key=lambda each: each.port)),
+            health_check=HealthCheck(path="/", interval_seconds=1.0, unhealthy=1),
+        )
+        await operator.publish(snapshot.evolve([Edit(Section.BACKENDS, key, checked)]))
+        await dataplane.ready()
+
+        async def states() -> dict[int, str]:
+            (worker,) = json.loads((await dataplane.admin("/debug/backends")).body)["workers"]
+            (row,) = worker["backends"]
+            return {int(each["endpoint"].split(":")[1]): each["state"] for each in row["endpoints"]}
+
+        async with asyncio.timeout(10):
+            found: dict[int, str] = {}
+            while found.get(silent.port) != "barred":
+                found = await states()
+                await asyncio.sleep(0.05)
+
+        assert found[leaf.endpoints[0].port] == "in-choice"
+        metrics = (await dataplane.admin("/metrics")).body
+        for line in (
+            'endpoints{backend="test/one:80",state="barred"} 1.0',
+            'endpoints{backend="test/one:80",state="in-choice"} 1.0',
+            'ejections_total{backend="test/one:80",reason="health-check"} 1.0',
+            'panicking{backend="test/one:80"} 0.0',
+        ):
+            assert f"fairway_upstream_{line}" in metrics
+        assert {(await dataplane.get()).body for _ in range(5)} == {"one"}
 
 
 async def test_a_snapshot_that_no_worker_can_build_is_refused_and_the_old_one_stays(
