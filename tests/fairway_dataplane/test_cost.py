@@ -9,13 +9,18 @@ the reason given, or it is not.
 """
 
 import asyncio
+import contextlib
 import gc
+import socket
 import sys
+import threading
 from collections.abc import Callable, Iterator
-from types import FrameType
+from pathlib import Path as FilePath
+from types import CodeType, FrameType
 from typing import Any, cast
 
 import pytest
+import uvloop
 
 from fairway_dataplane.clock import Clock
 from fairway_dataplane.downstream.http1 import HttpConnection
@@ -76,41 +81,49 @@ class Wire:
         raise AssertionError("the connection was given up")
 
 
-class Path:
-    """The request path of one worker, between two wires."""
+class Worker:
+    """The request path of one worker, for one endpoint."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        clock, tally, tables = Clock(loop), Tally(), Tables()
-        limits = Limits(requests_per_connection=1_000_000)
-        upstreams = Upstreams(loop, clock, limits, tally, ClientContexts(None))
+    def __init__(self, loop: asyncio.AbstractEventLoop, endpoint: Endpoint) -> None:
+        self.clock, tally, tables = Clock(loop), Tally(), Tables()
+        self.limits = Limits(requests_per_connection=1_000_000)
+        upstreams = Upstreams(loop, self.clock, self.limits, tally, ClientContexts(None))
         proxy = Proxy(
             tables=tables,
-            clock=clock,
-            limits=limits,
+            clock=self.clock,
+            limits=self.limits,
             tally=tally,
             on_finished=None,
             on_bug=_raise,
         )
-        listener = Listener(loop, proxy, clock, limits, tally, Forwarding())
+        self.listener = Listener(loop, proxy, self.clock, self.limits, tally, Forwarding())
         route = Route(
             name="shop/web/0",
             match=RouteMatch(path=PathMatch(kind=PathKind.PREFIX, value="/")),
             backends=(WeightedBackend(backend=BACKEND),),
         )
-        leaf = Backend(endpoints=(Endpoint(host="192.0.2.2", port=80),))
+        leaf = Backend(endpoints=(endpoint,))
         snapshot = snapshot_of(
             hosts={HostPattern("shop.example"): VirtualHost(routes=(route,))},
             backends={BACKEND: leaf},
         )
         found = list(changes(NOTHING, snapshot))
-        tables.swap(build_table(EMPTY, found, upstreams=upstreams, limits=limits, tally=tally))
+        table = build_table(EMPTY, found, upstreams=upstreams, limits=self.limits, tally=tally)
+        tables.swap(table)
         upstreams.update(BACKEND, leaf)
-        (endpoint,) = upstreams.backend(BACKEND)._endpoints.values()
+        (self.endpoint,) = upstreams.backend(BACKEND)._endpoints.values()
+
+
+class Path:
+    """That path between two wires."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        worker = Worker(loop, Endpoint(host="192.0.2.2", port=80))
         self.to_client, self.to_backend = Wire(), Wire()
-        self._backend = BackendTask(endpoint, clock, limits)
+        self._backend = BackendTask(worker.endpoint, worker.clock, worker.limits)
         self._backend.connection_made(cast("asyncio.Transport", self.to_backend))
         self._backend.keep()
-        self._client = HttpConnection(listener, secure=False)
+        self._client = HttpConnection(worker.listener, secure=False)
         self._client.connection_made(cast("asyncio.Transport", self.to_client))
 
     def ask(self, request: bytes, answer: bytes) -> None:
@@ -147,24 +160,48 @@ def calls_of(work: Callable[[], None]) -> int:
     return count
 
 
-def instructions_of(work: Callable[[], None]) -> int:
-    """Return how many bytecode instructions are carried out."""
-    count = 0
+if sys.version_info >= (3, 12):  # since then a trace function no longer sees every instruction
 
-    def note(frame: FrameType, event: str, _argument: object) -> Any:
-        nonlocal count
-        frame.f_trace_opcodes, frame.f_trace_lines = True, False
-        if event == "opcode":
-            count += 1
-        return note
+    def instructions_of(work: Callable[[], None]) -> int:
+        """Return how many bytecode instructions are carried out, but for those of this file."""
+        monitoring, count = sys.monitoring, 0
 
-    before = sys.gettrace()
-    sys.settrace(note)
-    try:
-        work()
-    finally:
-        sys.settrace(before)
-    return count
+        def note(code: CodeType, _offset: int) -> None:
+            nonlocal count
+            count += code.co_filename != __file__
+
+        tool = monitoring.PROFILER_ID
+        monitoring.use_tool_id(tool, "cost")
+        monitoring.register_callback(tool, monitoring.events.INSTRUCTION, note)
+        monitoring.set_events(tool, monitoring.events.INSTRUCTION)
+        try:
+            work()
+        finally:
+            monitoring.set_events(tool, 0)
+            monitoring.register_callback(tool, monitoring.events.INSTRUCTION, None)
+            monitoring.free_tool_id(tool)
+        return count
+
+else:
+
+    def instructions_of(work: Callable[[], None]) -> int:
+        """Return how many bytecode instructions are carried out, but for those of this file."""
+        count = 0
+
+        def note(frame: FrameType, event: str, _argument: object) -> Any:
+            nonlocal count
+            frame.f_trace_opcodes, frame.f_trace_lines = True, False
+            if event == "opcode":
+                count += frame.f_code.co_filename != __file__
+            return note
+
+        before = sys.gettrace()
+        sys.settrace(note)
+        try:
+            work()
+        finally:
+            sys.settrace(before)
+        return count
 
 
 def fresh(number: int) -> tuple[bytes, bytes]:
@@ -193,18 +230,70 @@ def test_a_request_does_no_more_than_it_did(path: Path, kind: str) -> None:
         path.ask(request, answer)
     instructions = instructions_of(lambda: path.ask(request, answer))
     most_calls, most_instructions = CEILINGS[kind]
-    assert (calls <= most_calls, instructions <= most_instructions) == (True, True), (
-        f"{calls} calls and {instructions} instructions, not {CEILINGS[kind]}"
-    )
+    found = f"{calls} calls and {instructions} instructions, not {CEILINGS[kind]}"
+    assert (calls <= most_calls, instructions <= most_instructions) == (True, True), found
+    # Much less is no success but a count that saw nothing, as that of compiled modules would be.
+    assert (calls > most_calls / 2, instructions > most_instructions / 2) == (True, True), found
 
 
 def test_each_half_is_written_once(path: Path) -> None:
-    """With one read each, that is four system calls for a request."""
     path.ask(REQUEST, ANSWER)
     for number in range(1, 100):
         path.ask(REQUEST, ANSWER)
         path.ask(*fresh(number))
         assert len(path.to_backend.written) == len(path.to_client.written) == 1 + 2 * number
+
+
+def test_a_request_is_four_system_calls() -> None:
+    """One read and one write on either side, between real sockets and as the kernel counts."""
+    requests = 200
+    with served() as (client, backend, counted):
+        for _ in range(3):
+            exchange(client, backend)
+        before = counted()
+        for _ in range(requests):
+            exchange(client, backend)
+        # The kernel counts a write after the other side has been woken.
+        assert abs(counted() - before - 4 * requests) <= 1
+
+
+def exchange(client: socket.socket, backend: socket.socket) -> None:
+    """Pass one request and its answer through, in lockstep."""
+    client.sendall(REQUEST)
+    assert backend.recv(65536).startswith(b"GET /128 ")
+    backend.sendall(ANSWER)
+    assert client.recv(65536).endswith(b"x" * 128)
+
+
+@contextlib.contextmanager
+def served() -> Iterator[tuple[socket.socket, socket.socket, Callable[[], int]]]:
+    """Serve in a thread; yield both connections, and what counts that thread's reads and writes."""
+    with contextlib.ExitStack() as stack:
+        behind = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
+        before = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
+        loop = uvloop.new_event_loop()
+        worker = Worker(loop, Endpoint(host="127.0.0.1", port=behind.getsockname()[1]))
+        loop.run_until_complete(worker.listener.accept(before))
+        thread = threading.Thread(target=loop.run_forever)
+        thread.start()
+        stack.callback(thread.join)
+        stack.callback(loop.call_soon_threadsafe, loop.stop)
+        client = stack.enter_context(socket.create_connection(before.getsockname(), 5.0))
+        client.sendall(REQUEST)
+        backend = stack.enter_context(behind.accept()[0])
+        backend.settimeout(5.0)
+        backend.recv(65536)
+        backend.sendall(ANSWER)
+        client.recv(65536)
+        counters = FilePath(f"/proc/self/task/{thread.native_id}/io")
+
+        def counted() -> int:
+            fields = dict(line.split(": ") for line in counters.read_text().splitlines())
+            return int(fields["syscr"]) + int(fields["syscw"])
+
+        yield client, backend, counted
+        loop.call_soon_threadsafe(worker.listener.stop_accepting)
+    loop.close()
 
 
 def test_a_request_leaves_nothing_behind(path: Path) -> None:
