@@ -1,11 +1,13 @@
 # One image for both programs: `fairway operator` and `fairway dataplane`.
 #
-# BASE is any image with Python 3.11 or newer, its venv module, and glibc.
+# BASE is any image with Python 3.11 or newer, its venv module, and glibc; BUILD_BASE has the
+# same Python in the same place, its headers, and a C compiler for the request path.
 ARG BASE=python:3.11-slim-bookworm
+ARG BUILD_BASE=python:3.11-bookworm
 
-# Wheels of what the lock files name, hash by hash, and of Fairway itself. There is no
-# compiler here either: a dependency without a wheel for this platform stops the build.
-FROM ${BASE} AS wheels
+# Wheels of what the lock files name, hash by hash, and of Fairway itself. Nothing but Fairway
+# is compiled: a dependency without a wheel for this platform stops the build.
+FROM ${BUILD_BASE} AS wheels
 WORKDIR /src
 RUN python3 -m venv /build
 COPY requirements/build.txt requirements/image.txt requirements/
@@ -13,11 +15,10 @@ RUN /build/bin/pip install --no-cache-dir --disable-pip-version-check --only-bin
         --require-hashes -r requirements/build.txt \
     && /build/bin/pip download --no-cache-dir --disable-pip-version-check --only-binary :all: \
         --require-hashes -r requirements/image.txt --dest /wheels
-COPY pyproject.toml README.md LICENSE ./
+COPY hatch_build.py pyproject.toml README.md LICENSE ./
 COPY operator operator
 COPY dataplane dataplane
-RUN /build/bin/pip wheel --no-cache-dir --disable-pip-version-check --no-index --no-deps \
-        --no-build-isolation --wheel-dir /wheels . \
+RUN FAIRWAY_COMPILED=1 /build/bin/hatchling build --target wheel --directory /wheels \
     && python3 -m venv --without-pip /opt/fairway \
     && /build/bin/pip --python /opt/fairway/bin/python install --no-cache-dir \
         --disable-pip-version-check --no-index --no-deps /wheels/*.whl

@@ -48,12 +48,12 @@ def built() -> Path:
         wheels, made = Path(name) / "wheels", Path(name) / "made"
         subprocess.run(
             [
-                *(str(tools / "bin" / "pip"), "wheel", "--quiet", "--disable-pip-version-check"),
-                *("--no-index", "--no-deps", "--no-build-isolation"),
-                *("--wheel-dir", str(wheels), str(ROOT)),
+                *(str(tools / "bin" / "hatchling"), "build"),
+                *("--target", "wheel", "--directory", str(wheels)),
             ],
+            cwd=ROOT,
             env={**os.environ, "FAIRWAY_COMPILED": "1"},
-            stdout=sys.stderr,
+            stdout=subprocess.DEVNULL,
             check=True,
         )
         (wheel,) = wheels.iterdir()
@@ -120,8 +120,7 @@ def _tools() -> Path:
 def _write_program(path: Path, folder: Path) -> None:
     path.parent.mkdir()
     path.write_text(
-        "#!/bin/sh\n"
-        f'PYTHONPATH="{folder}" exec "{sys.executable}" -P -m fairway_operator.cli.main "$@"\n'
+        f'#!/bin/sh\nPYTHONPATH="{folder}" exec "{Path(sys.executable).parent / "fairway"}" "$@"\n'
     )
     path.chmod(0o755)
 

@@ -24,6 +24,7 @@ SUITE = "bookworm"
 """The Debian release of the base image that is made here: the one of the Dockerfile's default."""
 
 _BASE_PACKAGES = ("ca-certificates", "python3", "python3-venv")
+_BUILD_PACKAGES = (*_BASE_PACKAGES, "gcc", "libc6-dev", "python3-dev")
 _MACHINE_SETTINGS = ("/etc/ssl/certs", "/etc/pip.conf")
 
 
@@ -64,9 +65,14 @@ def _works(engine: str) -> bool:
 
 
 def _build_with_engine(engine: str, name: str, archive: Path) -> None:
-    base = os.environ.get("BASE")
-    arguments = ("--build-arg", f"BASE={base}") if base else ()
-    _run(engine, "build", *arguments, "--tag", name, str(ROOT))
+    _run(
+        engine,
+        "build",
+        *_bases(os.environ.get("BASE"), os.environ.get("BUILD_BASE")),
+        "--tag",
+        name,
+        str(ROOT),
+    )
     partial = archive.with_suffix(".partial")
     _run(engine, "save", "--output", str(partial), name)
     partial.rename(archive)
@@ -74,20 +80,30 @@ def _build_with_engine(engine: str, name: str, archive: Path) -> None:
 
 def _build_with_buildah(name: str, archive: Path) -> None:
     debian.install(debian.IMAGE)
-    base = os.environ.get("BASE") or _base_image()
+    base = os.environ.get("BASE") or _base_image(_BASE_PACKAGES)
+    build_base = os.environ.get("BUILD_BASE")
+    if not build_base and not os.environ.get("BASE"):
+        build_base = _base_image(_BUILD_PACKAGES)
     settings = [path for path in _MACHINE_SETTINGS if Path(path).exists()]
     _buildah(
         *("bud", "--isolation", "chroot", "--network", "host", "--pull-never", "--layers"),
-        *("--build-arg", f"BASE={base}", "--tag", name),
+        *(*_bases(base, build_base), "--tag", name),
         *(part for path in settings for part in ("--volume", f"{path}:{path}:ro")),
         str(ROOT),
     )
     _save(name, archive)
 
 
-def _base_image() -> str:
+def _bases(base: str | None, build_base: str | None) -> tuple[str, ...]:
+    """Return the arguments of a build; a base that is given alone has to have a compiler."""
+    if not base:
+        return ()
+    return ("--build-arg", f"BASE={base}", "--build-arg", f"BUILD_BASE={build_base or base}")
+
+
+def _base_image(packages: Sequence[str]) -> str:
     """Return an image of Debian with Python, made once from packages."""
-    key = hashlib.sha256(" ".join((SUITE, *_BASE_PACKAGES)).encode()).hexdigest()[:12]
+    key = hashlib.sha256(" ".join((SUITE, *packages)).encode()).hexdigest()[:12]
     name = f"localhost/python-base:{key}"
     if name in _buildah("images", "--format", "{{.Name}}:{{.Tag}}").split():
         return name
@@ -95,7 +111,7 @@ def _base_image() -> str:
     root = CACHE / "images" / f"base-{os.getpid()}"
     try:
         _run(
-            *("debootstrap", "--variant=minbase", f"--include={','.join(_BASE_PACKAGES)}"),
+            *("debootstrap", "--variant=minbase", f"--include={','.join(packages)}"),
             *(SUITE, str(root), *_mirror()),
         )
         for rest in ("var/cache/apt", "var/lib/apt/lists", "usr/share/doc", "usr/share/man"):
@@ -143,11 +159,17 @@ def _run(*command: str) -> str:
 
 def _key() -> str:
     """Return the hash of all that goes into the image."""
-    content = hashlib.sha256(json.dumps([os.environ.get("BASE"), SUITE, _BASE_PACKAGES]).encode())
-    for path in _sources(("Dockerfile", "pyproject.toml", "README.md", "LICENSE")):
+    content = hashlib.sha256(json.dumps(_ingredients()).encode())
+    for path in _sources(
+        ("Dockerfile", "hatch_build.py", "pyproject.toml", "README.md", "LICENSE")
+    ):
         content.update(f"{path.relative_to(ROOT)}\0{path.stat().st_mode:o}\0".encode())
         content.update(path.read_bytes())
     return content.hexdigest()[:12]
+
+
+def _ingredients() -> list[object]:
+    return [os.environ.get("BASE"), os.environ.get("BUILD_BASE"), SUITE, _BUILD_PACKAGES]
 
 
 def _sources(files: Sequence[str]) -> Iterable[Path]:

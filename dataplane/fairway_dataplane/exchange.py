@@ -14,13 +14,16 @@ Back-pressure is two calls, ``pause`` and ``resume``, in each direction.
 import re
 from collections.abc import Callable, Collection, Sequence
 from functools import lru_cache
-from typing import TYPE_CHECKING, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Final, Protocol, TypeAlias
 
 if TYPE_CHECKING:
     from fairway_dataplane.errors import ProxyError
     from fairway_dataplane.table import RouteEntry
     from fairway_dataplane.upstream.backend_task import BackendTask
     from fairway_dataplane.upstream.pool import Backend
+
+COMPILED: Final = not __file__.endswith(".py")
+"""Whether the request path runs compiled; every module with a ``.pxd`` does, or none."""
 
 Block: TypeAlias = bytes
 """Checked header fields, each line led by CRLF; empty for none."""

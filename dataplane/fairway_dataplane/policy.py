@@ -500,9 +500,10 @@ class _OwnFields:
             # isdigit of bytes knows the ten ASCII digits only.
             if len(self.lengths) > 1 or not text.isdigit() or len(text) > 20:
                 return Reason.BAD_FRAMING
-            exchange.body_length = int(text)
-            if exchange.body_length > _BODY_LIMIT_BYTES:
+            length = int(text)
+            if length > _BODY_LIMIT_BYTES:
                 return Reason.BAD_FRAMING
+            exchange.body_length = length
         if exchange.method == b"HEAD" and exchange.body_length not in (NO_BODY, 0):
             return Reason.BAD_FRAMING
         return None

@@ -27,6 +27,7 @@ import structlog
 from fairway_dataplane.admin import start_admin
 from fairway_dataplane.config import DataplaneConfig, config_from_env
 from fairway_dataplane.crew import Crew
+from fairway_dataplane.exchange import COMPILED
 from fairway_dataplane.logs import configure_logs
 from fairway_dataplane.metrics import Readings, percentile, retired, sum_of
 from fairway_dataplane.ports import Pair, PortTakenError, bind_alone, bind_pairs
@@ -95,6 +96,7 @@ async def _run(config: DataplaneConfig, admin: socket.socket, pairs: Sequence[Pa
         https_port=pairs[0].https.getsockname()[1],
         admin_port=admin.getsockname()[1],
         workers=config.workers,
+        request_path="compiled" if COMPILED else "python",
     )
     try:
         return await supervisor.run()

@@ -6,7 +6,6 @@ exchange goes through :meth:`AnswerSide._over`, so that it is counted once and
 lets go of both sides.
 """
 
-import asyncio
 from typing import TYPE_CHECKING, cast
 
 from fairway_dataplane.clock import NEVER
@@ -25,6 +24,7 @@ from fairway_dataplane.framing import LAST_CHUNK, ChunkDecoder, chunk
 from fairway_dataplane.tally import count
 
 if TYPE_CHECKING:
+    import asyncio
     from collections.abc import Callable
 
     from fairway_dataplane.downstream.listener import Listener
@@ -42,7 +42,7 @@ _JOINED_BYTES = 16 * 1024
 """Up to this size a head and a body are joined: a copy is cheaper than a second buffer."""
 
 
-class AnswerSide(asyncio.Protocol):
+class AnswerSide:
     """State of a client connection, and its half that writes."""
 
     __slots__ = (

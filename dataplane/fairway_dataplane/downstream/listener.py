@@ -14,6 +14,7 @@ import socket
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import cast
 
 from fairway_dataplane.arrivals import Arrivals
 from fairway_dataplane.clock import Clock
@@ -111,9 +112,9 @@ class Listener:
         def make() -> asyncio.Protocol:
             if self.before_accept is not None:
                 self.before_accept()
-            if wrap is None:
-                return HttpConnection(self, secure=False)
-            return wrap(HttpConnection(self, secure=True))
+            # It has a protocol's methods and not its class: a compiled class has no base in Python.
+            made = cast("asyncio.Protocol", HttpConnection(self, secure=wrap is not None))
+            return made if wrap is None else wrap(made)
 
         def introduce() -> asyncio.Protocol:
             return Introduction(

@@ -39,7 +39,7 @@ _INTERIM_LIMIT = 64
 """Row 84: a backend that sends more interim responses to one request never means to answer."""
 
 
-class BackendTask(asyncio.Protocol):
+class BackendTask:
     """Speak HTTP/1.1 to one endpoint, one exchange at a time."""
 
     __slots__ = (

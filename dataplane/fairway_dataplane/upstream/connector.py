@@ -15,7 +15,7 @@ import socket
 import ssl
 from collections.abc import Callable
 from functools import partial
-from typing import Protocol
+from typing import Protocol, cast
 
 from fairway_dataplane.clock import Clock
 from fairway_dataplane.errors import ProxyError, Reason, Side
@@ -98,10 +98,11 @@ class Connector:
         task = BackendTask(endpoint, self.clock, self.limits)
         made: asyncio.Future[None] = self.loop.create_future()
         task.tell_when_made(made)
-        protocol: asyncio.Protocol = task
+        # It has a protocol's methods and not its class: a compiled class has no base in Python.
+        protocol = cast("asyncio.Protocol", task)
         if tls:
             protocol = TlsClientProtocol(
-                task,
+                protocol,
                 context=self._client_context(server_name),
                 server_name=server_name,
                 clock=self.clock,

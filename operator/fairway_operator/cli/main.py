@@ -157,14 +157,17 @@ def dataplane(context: typer.Context) -> None:
 
 @app.command(epilog="Example: fairway version -o json")
 def version(output: OutputOption = Output.TEXT) -> None:
-    """Print the version."""
+    """Print the version, and whether requests are served by compiled code."""
     from importlib.metadata import version as version_of  # noqa: PLC0415
 
+    from fairway_dataplane.exchange import COMPILED  # noqa: PLC0415
+
     number = version_of("fairway")
+    request_path = "compiled" if COMPILED else "python"
     match output:
         case Output.TEXT:
-            typer.echo(f"fairway {number}")
+            typer.echo(f"fairway {number} (request path: {request_path})")
         case Output.JSON:
-            typer.echo(f'{{"version": "{number}"}}')
+            typer.echo(f'{{"version": "{number}", "request_path": "{request_path}"}}')
         case Output.YAML:
-            typer.echo(f"version: {number}")
+            typer.echo(f"version: {number}\nrequest_path: {request_path}")

@@ -1,0 +1,12 @@
+cdef class Clock:
+    cdef object _handle, _loop, _read
+    cdef readonly list _slots
+    cdef long long _tick
+    cdef readonly double now
+
+    cpdef watch(self, watched)
+    cpdef forget(self, watched)
+    cpdef hasten(self, watched)
+    cpdef advance(self)
+    cdef long _ticks_until(self, double deadline)
+    cdef _place(self, watched, long ticks)
