@@ -44,8 +44,8 @@ class Status(Protocol):
     async def connections(self) -> list[dict[str, object]]:
         """Return one row for each worker."""
 
-    async def backends(self, limit: int) -> list[dict[str, object]]:
-        """Return one row for each worker, with so many backends."""
+    async def backends(self, name: str) -> list[dict[str, object]]:
+        """Return one row for each worker, with the backend of this name, or with some."""
 
 
 async def start_admin(status: Status, listening: socket.socket) -> web.AppRunner:
@@ -114,9 +114,9 @@ class _Pages:
             return _json({"workers": await self._status.connections()})
 
     async def backends(self, request: web.Request) -> web.Response:
-        limit = _limit(request)
+        name = request.query.get("backend", "")
         async with self._costly:
-            return _json({"workers": await self._status.backends(max(1, limit))})
+            return _json({"workers": await self._status.backends(name)})
 
 
 def _verdict(problem: str) -> web.Response:

@@ -103,17 +103,21 @@ class Child:
         return await self._answer(self._verdict, APPLY_LIMIT_SECONDS)
 
     async def scrape(
-        self, limit_seconds: float, *, connections: int = 0, backends: int = 0
+        self, limit_seconds: float, *, connections: int = 0, backends: int = 0, backend: str = ""
     ) -> Scraped:
         """
         Ask what it has counted, and for a description of so many connections and backends.
+
+        ``backend`` names the one that is wanted; empty is any.
 
         Raises ChildGoneError, and TimeoutError if it is busy.
         """
         self._asked = number = self._asked + 1
         answer: asyncio.Future[Scraped] = asyncio.get_running_loop().create_future()
         self._scrapes[number] = answer
-        self._link.send(Scrape(id=number, connections=connections, backends=backends))
+        self._link.send(
+            Scrape(id=number, connections=connections, backends=backends, backend=backend)
+        )
         try:
             async with asyncio.timeout(limit_seconds):
                 return await answer

@@ -193,7 +193,7 @@ class Crew:
         return [child.tally for child in self._all if child.tally is not None]
 
     async def describe(
-        self, limit_seconds: float, *, connections: int = 0, backends: int = 0
+        self, limit_seconds: float, *, connections: int = 0, backends: int = 0, backend: str = ""
     ) -> list[dict[str, object]]:
         """Return one row for each worker, with so many of its connections or backends."""
         now = asyncio.get_running_loop().time()
@@ -208,7 +208,7 @@ class Crew:
             }
             try:
                 found = await child.scrape(
-                    limit_seconds, connections=connections, backends=backends
+                    limit_seconds, connections=connections, backends=backends, backend=backend
                 )
             except (ChildGoneError, TimeoutError) as error:
                 row["problem"] = str(error) or "busy"

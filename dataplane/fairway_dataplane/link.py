@@ -76,6 +76,8 @@ class Scrape(msgspec.Struct, frozen=True, kw_only=True, tag="scrape"):
     """Describe so many connections, too."""
     backends: int = 0
     """And so many backends."""
+    backend: str = ""
+    """Of these the one of this name; empty for any."""
 
 
 class Started(msgspec.Struct, frozen=True, kw_only=True, tag="started"):

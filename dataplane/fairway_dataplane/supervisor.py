@@ -47,6 +47,9 @@ SCRAPE_LIMIT_SECONDS = 1.0
 CONNECTIONS_SHOWN = 1_000
 """Of each worker, on the debug page."""
 
+BACKENDS_SHOWN = 200
+"""As above; the worker serves nobody while it describes them."""
+
 SLOW_MATCH_SECONDS = 50e-6
 ROUTER_SECONDS = 60.0
 ROUTER_SAMPLES = 100
@@ -192,9 +195,11 @@ class Supervisor:
         """Return one row for each worker."""
         return await self._crew.describe(SCRAPE_LIMIT_SECONDS, connections=CONNECTIONS_SHOWN)
 
-    async def backends(self, limit: int) -> list[dict[str, object]]:
-        """Return one row for each worker, with so many of its backends."""
-        return await self._crew.describe(SCRAPE_LIMIT_SECONDS, backends=limit)
+    async def backends(self, name: str) -> list[dict[str, object]]:
+        """Return one row for each worker, with the backend of this name, or with some."""
+        return await self._crew.describe(
+            SCRAPE_LIMIT_SECONDS, backends=BACKENDS_SHOWN, backend=name
+        )
 
     # The way of a snapshot.
 

@@ -207,9 +207,9 @@ class Traffic:
         """Describe so many open connections."""
         return tuple(self._listener.connections()[:limit])
 
-    def backends(self, limit: int) -> tuple[dict[str, object], ...]:
-        """Describe so many backends, and how their endpoints stand."""
-        return tuple(self._upstreams.describe(limit))
+    def backends(self, limit: int, name: str) -> tuple[dict[str, object], ...]:
+        """Describe so many backends, or that with this name, and how their endpoints stand."""
+        return tuple(self._upstreams.describe(limit, name))
 
     def _update_backends(self, found: Iterable[Change]) -> Generator[None, None, list[BackendId]]:
         """Give backends their new endpoints; return those that are gone."""

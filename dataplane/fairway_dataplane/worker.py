@@ -173,7 +173,9 @@ class Worker:
                 id=scrape.id,
                 tally=msgspec.structs.replace(traffic.tally, routes={}, backends={}),
                 connections=traffic.connections(scrape.connections) if scrape.connections else (),
-                backends=traffic.backends(scrape.backends) if scrape.backends else (),
+                backends=traffic.backends(scrape.backends, scrape.backend)
+                if scrape.backends
+                else (),
             )
         )
 

@@ -66,6 +66,17 @@ async def test_s8_a_name_is_asked_for_with_each_new_connection(names: Names) -> 
     second.close()
 
 
+async def test_an_address_that_refuses_is_followed_by_the_next(names: Names) -> None:
+    server = await asyncio.get_running_loop().create_server(asyncio.Protocol, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    names.addresses["both.test"] = ["::1", "127.0.0.9", "127.0.0.1"]
+    assert await connect("both.test", port, local=True) == "127.0.0.1"
+    names.addresses["neither.test"] = ["127.0.0.8", "127.0.0.9"]
+    with pytest.raises(ConnectionRefusedError):
+        await connect("neither.test", port, local=True)
+    server.close()
+
+
 async def test_s8_a_name_that_is_not_there_is_the_failure_of_one_connection(names: Names) -> None:
     with pytest.raises(OSError, match="Name or service not known"):
         await connect("absent.test", 80, local=True)

@@ -114,10 +114,7 @@ class Connector:
         transport: asyncio.BaseTransport | None = None
         try:
             async with asyncio.timeout(seconds):
-                host = await self._address(endpoint)
-                transport, _ = await self.loop.create_connection(
-                    lambda: protocol, host, endpoint.port
-                )
+                transport = await self._connect(protocol, endpoint)
                 if not transport.is_closing():
                     self._notice_death(transport.get_extra_info("socket"))
                 await made
@@ -143,18 +140,34 @@ class Connector:
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, _PROBE_SECONDS)
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, _PROBES)
 
-    async def _address(self, endpoint: Endpoint) -> str:
-        """Return an address to connect to; a name must not lead back to this machine."""
+    async def _connect(
+        self, protocol: asyncio.Protocol, endpoint: Endpoint
+    ) -> asyncio.BaseTransport:
+        """Connect to the first address of an endpoint that does not refuse."""
+        refusal: OSError | None = None
+        for host in await self._addresses(endpoint):
+            try:
+                transport, _ = await self.loop.create_connection(
+                    lambda: protocol, host, endpoint.port
+                )
+            except OSError as error:
+                # A name may have addresses of a family that leads nowhere from here.
+                refusal = error
+            else:
+                return transport
+        raise refusal or ConnectionError("the name leads to no address that may be used")
+
+    async def _addresses(self, endpoint: Endpoint) -> list[str]:
+        """Return what to connect to; a name must not lead back to this machine."""
         try:
-            return str(ipaddress.ip_address(endpoint.host))
+            return [str(ipaddress.ip_address(endpoint.host))]
         except ValueError:
             pass
         found = await self.loop.getaddrinfo(endpoint.host, endpoint.port, type=1)
-        for entry in found:
-            text = str(entry[4][0])
-            if self.limits.allow_loopback_names or not _is_local(text.partition("%")[0]):
-                return text
-        raise ConnectionError("the name leads to no address that may be used")
+        addresses = [str(entry[4][0]) for entry in found]
+        if self.limits.allow_loopback_names:
+            return addresses
+        return [text for text in addresses if not _is_local(text.partition("%")[0])]
 
 
 def _is_local(text: str) -> bool:

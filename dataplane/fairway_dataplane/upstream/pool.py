@@ -353,10 +353,15 @@ class Upstreams:
             if backend is not None:
                 backend.measure()
 
-    def describe(self, limit: int) -> Iterator[dict[str, object]]:
-        """Yield what a person wants to know of each backend, of so many."""
-        for name in sorted(self._backends)[:limit]:
-            yield self._backends[name].describe()
+    def describe(self, limit: int, name: str) -> Iterator[dict[str, object]]:
+        """Yield what a person wants to know of so many backends, or of that with this name."""
+        if name:
+            found = self._backends.get(BackendId(name))
+            if found is not None:
+                yield found.describe()
+            return
+        for each in sorted(self._backends)[:limit]:
+            yield self._backends[each].describe()
 
     def close(self) -> None:
         """Close every idle connection; those in use close when they are handed back."""

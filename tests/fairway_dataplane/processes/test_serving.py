@@ -129,8 +129,8 @@ async def test_the_admin_pages_show_how_each_endpoint_stands_and_why(
         await dataplane.ready()
 
         async def states() -> dict[int, str]:
-            (worker,) = json.loads((await dataplane.admin("/debug/backends")).body)["workers"]
-            (row,) = worker["backends"]
+            page = await dataplane.admin(f"/debug/backends?backend={key}")
+            ((row,),) = [worker["backends"] for worker in json.loads(page.body)["workers"]]
             return {int(each["endpoint"].split(":")[1]): each["state"] for each in row["endpoints"]}
 
         async with asyncio.timeout(10):
@@ -140,6 +140,11 @@ async def test_the_admin_pages_show_how_each_endpoint_stands_and_why(
                 await asyncio.sleep(0.05)
 
         assert found[leaf.endpoints[0].port] == "in-choice"
+        everything = (await dataplane.admin("/debug/backends")).body
+        assert [each["backend"] for each in json.loads(everything)["workers"][0]["backends"]] == [
+            key
+        ]
+        assert '"backends": []' in (await dataplane.admin("/debug/backends?backend=a/b:1")).body
         metrics = (await dataplane.admin("/metrics")).body
         for line in (
             'endpoints{backend="test/one:80",state="barred"} 1.0',
