@@ -16,10 +16,11 @@ from urllib.parse import urlsplit
 from rich.table import Table
 
 from fairway_operator.cli.forms import Output
-from fairway_operator.cli.from_files import Compiled, compile_files
+from fairway_operator.cli.from_files import Compiled
 from fairway_operator.cli.output import exit_status, print_data, print_problems, print_table, stdout
+from fairway_operator.cli.problems import Problem
 from fairway_operator.cli.routes import filter_text, match_text
-from fairway_operator.refs import Kind
+from fairway_operator.refs import Kind, ObjectRef
 from fairway_snapshot.filters import DirectResponse, FilterSpec, HttpsRedirect, Redirect
 from fairway_snapshot.matcher import HostIndex, Verdict, host_candidates
 from fairway_snapshot.matcher import explain as judge
@@ -88,17 +89,47 @@ class Explanation:
     certificate: CertificateId | None
 
 
-def run(request: Request, paths: Sequence[str], output: Output) -> int:
-    """Print the explanation; return 1 when the files have errors."""
-    compiled = compile_files(paths)
+def run(request: Request, compiled: Compiled, output: Output, *, live: bool = False) -> int:
+    """
+    Print the explanation; return 1 when what it rests on has errors.
+
+    With ``live`` objects the problems of those that share the host are printed, and
+    are no failure: other people's objects may have errors at any time.
+    """
     explanation = explain(compiled.compilation.snapshot, request, compiled.without_endpoints)
     if output is Output.TEXT:
         _print_text(request, explanation, compiled)
     else:
         print_data(_data(request, explanation, compiled), output)
+    if live:
+        print_problems(_concerning(compiled, explanation))
+        return 0
     errors = [each for each in compiled.problems if each.is_error]
     print_problems(errors)
     return exit_status(errors)
+
+
+def _concerning(compiled: Compiled, explanation: Explanation) -> list[Problem]:
+    """Return what is wrong with objects of the hosts that were looked at, and their Services."""
+    hosts = set(explanation.candidates)
+    used = {
+        each.backend.rpartition(":")[0]
+        for verdict in explanation.verdicts
+        for each in verdict.route.backends
+    }
+    serving = compiled.compilation.serving
+    owners = {ref for ref, found in serving.items() if not hosts.isdisjoint(found.hosts)}
+    return [
+        each
+        for each in compiled.problems
+        if each.object is None
+        or each.object in owners
+        or (each.object.kind is Kind.SERVICE and _name_of(each.object) in used)
+    ]
+
+
+def _name_of(ref: ObjectRef) -> str:
+    return f"{ref.namespace}/{ref.name}"
 
 
 def explain(

@@ -34,6 +34,23 @@ Files = Annotated[
         help="File or folder of manifests, or - for standard input; may be repeated.",
     ),
 ]
+MaybeFiles = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--filename",
+        "-f",
+        metavar="PATH",
+        help="File or folder of manifests, or - for standard input; may be repeated.",
+    ),
+]
+Kubeconfig = Annotated[
+    str, typer.Option(metavar="PATH", help="Without it the one that kubectl takes.")
+]
+Context = Annotated[str, typer.Option(metavar="NAME", help="Of the kubeconfig.")]
+Namespaces = Annotated[
+    list[str] | None,
+    typer.Option("--namespace", "-n", help="Look at these only; may be repeated. Without -f."),
+]
 OutputOption = Annotated[
     Output, typer.Option("--output", "-o", help="text for people, json or yaml for programs.")
 ]
@@ -93,7 +110,7 @@ def explain(  # noqa: PLR0913 - one for each option
     url: Annotated[
         str, typer.Argument(metavar="URL", help="Such as https://shop.example/cart?v=2")
     ],
-    filename: Files,
+    filename: MaybeFiles = None,
     *,
     method: Annotated[str, typer.Option("--method", "-X", help="Method of the request.")] = "GET",
     header: Annotated[
@@ -101,16 +118,42 @@ def explain(  # noqa: PLR0913 - one for each option
         typer.Option("--header", "-H", metavar="NAME: VALUE", help="May be repeated."),
     ] = None,
     client_ip: Annotated[str, typer.Option(help="Where the request comes from.")] = "127.0.0.1",
+    namespace: Namespaces = None,
+    kubeconfig: Kubeconfig = "",
+    context: Context = "",
+    controller_name: Annotated[
+        str, typer.Option(help="The operator's setting of this name, without -f.")
+    ] = "fairway.dev/ingress-controller",
+    watch_without_class: Annotated[
+        bool, typer.Option(help="The operator's setting of this name, without -f.")
+    ] = False,
     output: OutputOption = Output.TEXT,
 ) -> None:
-    """Say which route a request takes, why, and why not the others."""
+    """
+    Say which route a request takes, why, and why not the others.
+
+    Of the manifests, or without -f of what the API server of the kubeconfig holds.
+    """
     from fairway_operator.cli import explain as command  # noqa: PLC0415
 
     try:
         request = command.request_of(url, method, header or [], client_ip)
     except ValueError as error:
         raise typer.BadParameter(str(error)) from None
-    raise typer.Exit(command.run(request, filename, output))
+    if filename:
+        from fairway_operator.cli.from_files import compile_files  # noqa: PLC0415
+
+        raise typer.Exit(command.run(request, compile_files(filename), output))
+    from fairway_operator.cli.from_api import compile_live  # noqa: PLC0415
+    from fairway_operator.cli.reach import Reach  # noqa: PLC0415
+    from fairway_operator.compiler import CompilerSettings  # noqa: PLC0415
+
+    reach = Reach(kubeconfig=kubeconfig, context=context, namespaces=tuple(namespace or ()))
+    settings = CompilerSettings(
+        controller_name=controller_name, watch_without_class=watch_without_class
+    )
+    compiled = compile_live(reach, settings)
+    raise typer.Exit(1 if compiled is None else command.run(request, compiled, output, live=True))
 
 
 @app.command(epilog="Example: git stash; fairway compile ...; fairway diff -f old/ -f new/")
@@ -123,17 +166,38 @@ def diff(filename: Files, output: OutputOption = Output.TEXT) -> None:
     raise typer.Exit(command.run(filename[0], filename[1], output))
 
 
-@app.command(epilog="Example: fairway status --admin http://127.0.0.1:9000")
-def status(
+@app.command(epilog="Example: fairway status -n fairway-system")
+def status(  # noqa: PLR0913 - one for each option
+    *,
     admin: Annotated[
-        str, typer.Option(metavar="URL", help="Admin port of an operator or of a data plane.")
-    ] = "http://127.0.0.1:9000",
+        str,
+        typer.Option(
+            metavar="URL",
+            help="Ask this admin port, of an operator or of a data plane, such as that of"
+            " fairway dev: http://127.0.0.1:9000.",
+        ),
+    ] = "",
+    namespace: Annotated[
+        str, typer.Option("--namespace", "-n", help="Where the release is.")
+    ] = "fairway-system",
+    release: Annotated[str, typer.Option(help="Name of the release; empty is any.")] = "",
+    kubeconfig: Kubeconfig = "",
+    context: Context = "",
     output: OutputOption = Output.TEXT,
 ) -> None:
-    """Show data planes, digests, receipts and findings of a running system."""
-    from fairway_operator.cli import status as command  # noqa: PLC0415
+    """
+    Show data planes, digests, receipts and findings of a running system.
 
-    raise typer.Exit(command.run(admin, output))
+    Without --admin the pods of the release are asked through the API server of the
+    kubeconfig, and where there is none, the admin port of fairway dev.
+    """
+    from fairway_operator.cli import status as command  # noqa: PLC0415
+    from fairway_operator.cli.reach import Reach, has_kubeconfig  # noqa: PLC0415
+
+    if admin or not (kubeconfig or has_kubeconfig()):
+        raise typer.Exit(command.run(admin or "http://127.0.0.1:9000", output))
+    reach = Reach(kubeconfig=kubeconfig, context=context, namespaces=(namespace,))
+    raise typer.Exit(command.run_release(reach, release, output))
 
 
 _PROGRAM = {"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []}

@@ -1,14 +1,16 @@
 """
-``fairway status``: how a running system is, as its admin port tells.
+``fairway status``: how a running system is, as its admin ports tell.
 
 It understands both programs: an operator shows its data planes, receipts and
-findings, a data plane what it serves.
+findings, a data plane what it serves. A release is all of its pods, asked
+through the API server; one admin port can be asked by itself.
 """
 
 import json
 import sys
 import urllib.error
 import urllib.request
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rich.console import Console
@@ -16,8 +18,11 @@ from rich.table import Table
 
 from fairway_operator.cli.forms import Output
 from fairway_operator.cli.output import print_data, print_table, stdout
+from fairway_operator.cli.pods import Pod, ask_pods
+from fairway_operator.cli.reach import Reach, with_client
 
 TIMEOUT_SECONDS = 5.0
+PAGES = ("snapshot", "subscribers", "routes", "findings", "outbox")
 LIVE = "live"
 """How an object stands that is served as it is written."""
 
@@ -36,9 +41,7 @@ def run(admin: str, output: Output) -> int:
                 "program": "operator",
                 "snapshot": _page(base, "snapshot"),
                 "subscribers": subscribers,
-                "quarantine": [
-                    each for each in _page(base, "routes") or () if each["standing"] != LIVE
-                ],
+                "quarantine": quarantine_of(_page(base, "routes")),
                 "findings": _page(base, "findings"),
                 "outbox": _page(base, "outbox"),
             }
@@ -57,6 +60,72 @@ def run(admin: str, output: Output) -> int:
     return 0 if ready else 1
 
 
+def run_release(reach: Reach, release: str, output: Output) -> int:
+    """Print what the pods of a release say; return 1 when one is not ready or none can be asked."""
+    (namespace,) = reach.namespaces
+    pods = with_client(reach, lambda client: ask_pods(client, namespace, release, PAGES))
+    if pods is None:
+        return 1
+    if not pods:
+        of = f" of release {release}" if release else ""
+        sys.stderr.write(
+            f"fairway: there is no pod{of} in namespace {namespace}\n"
+            "    give the namespace of the release with -n, or an admin port with --admin\n"
+        )
+        return 1
+    data = _release_data(namespace, pods)
+    if output is Output.TEXT:
+        _print_release(data)
+    else:
+        print_data(data, output)
+    return 0 if data["ready"] else 1
+
+
+def _release_data(namespace: str, pods: Sequence[Pod]) -> dict[str, Any]:
+    """Return what all pods say together; findings are those of the leader, else of any replica."""
+    operators = [pod for pod in pods if pod.program == "operator"]
+    leading = {pod.name for pod in operators if (pod.page("outbox") or {}).get("leading")}
+    teller = next((pod for pod in operators if pod.name in leading), None) or next(
+        (pod for pod in operators if pod.page("findings") is not None), None
+    )
+    return {
+        "namespace": namespace,
+        "ready": all(pod.ready for pod in pods),
+        "operators": [
+            _pod_data(pod) | {"leading": pod.name in leading, "subscribers": _subscribers(pod)}
+            for pod in operators
+        ],
+        "dataplanes": [_pod_data(pod) for pod in pods if pod.program == "dataplane"],
+        "quarantine": [] if teller is None else quarantine_of(teller.page("routes")),
+        "findings": {} if teller is None else teller.page("findings") or {},
+        "outbox": None if teller is None else teller.page("outbox"),
+    }
+
+
+def _pod_data(pod: Pod) -> dict[str, Any]:
+    return {
+        "pod": pod.name,
+        "release": pod.release,
+        "ready": pod.ready,
+        "reason": pod.reason,
+        "snapshot": _digest(pod.page("snapshot")),
+    }
+
+
+def _subscribers(pod: Pod) -> list[dict[str, Any]]:
+    return pod.page("subscribers") or []
+
+
+def _digest(snapshot: Mapping[str, Any] | None) -> str | None:
+    found = snapshot or {}
+    return found.get("digest") or found.get("root")
+
+
+def quarantine_of(routes: Sequence[dict[str, Any]] | None) -> list[dict[str, Any]]:
+    """Return the objects that are not served as they are written."""
+    return [each for each in routes or () if each["standing"] != LIVE]
+
+
 def _page(base: str, name: str) -> Any:
     """Return a debug page; None where the program has none of that name."""
     found, text = _ask(f"{base}/debug/{name}")
@@ -73,6 +142,43 @@ def _ask(url: str) -> tuple[bool, str]:
     except urllib.error.HTTPError as error:
         with error:
             return False, error.read().decode().strip()
+
+
+def _print_release(data: dict[str, Any]) -> None:
+    console = stdout()
+    pods = [*data["operators"], *data["dataplanes"]]
+    newest = next((each["snapshot"] for each in data["operators"] if each["leading"]), None)
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for name in ("POD", "SERVES", "STATE"):
+        table.add_column(name, overflow="fold")
+    for each in pods:
+        state = ["ready" if each["ready"] else f"not ready: {each['reason']}"]
+        if each.get("leading"):
+            state.append("leading")
+        if newest is not None and each["snapshot"] != newest:
+            state.append("behind")
+        state.extend(
+            f"refused by {other['instance']}: {other['refused_reason']}"
+            for other in each.get("subscribers", ())
+            if other["refused_reason"]
+        )
+        table.add_row(each["pod"], (each["snapshot"] or "nothing")[:12], ", ".join(state))
+    console.print(
+        f"{data['namespace']}: {_some(len(data['operators']), 'operator')},"
+        f" {_some(len(data['dataplanes']), 'data plane')}"
+    )
+    if not data["operators"]:
+        console.print("no operator: data planes serve the last snapshot that they had")
+    print_table(table, console)
+    _print_quarantine(data["quarantine"], console)
+    _print_findings(data["findings"], console)
+    pending = len((data["outbox"] or {}).get("pending", ()))
+    if pending:
+        console.print(f"{_some(pending, 'write')} of status and events wait")
+
+
+def _some(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
 def _print_text(data: dict[str, Any]) -> None:
@@ -94,11 +200,14 @@ def _print_text(data: dict[str, Any]) -> None:
     console.print()
     print_table(table, console)
     _print_quarantine(data["quarantine"], console)
-    for name, findings in (data["findings"] or {}).items():
-        for each in findings:
-            console.print(
-                f"{each['severity']}: {name}: {each['field']}: {each['message']}", soft_wrap=True
-            )
+    _print_findings(data["findings"] or {}, console)
+
+
+def _print_findings(findings: Mapping[str, list[dict[str, Any]]], console: Console) -> None:
+    for name, found in findings.items():
+        for each in found:
+            field = f"{each['field']}: " if each["field"] else ""
+            console.print(f"{each['severity']}: {name}: {field}{each['message']}", soft_wrap=True)
 
 
 def _print_quarantine(objects: list[dict[str, Any]], console: Console) -> None:

@@ -130,6 +130,17 @@ class KubeClient:
             if not token:
                 return
 
+    async def proxy(self, path: str) -> tuple[int, str]:
+        """
+        Return status and text of what a pod answers, by way of the API server.
+
+        Raises KubeError where the API server itself refuses, or cannot reach the pod.
+        """
+        status, content, _ = await self._exchange("GET", path, None, "application/json")
+        if status >= HTTPStatus.BAD_REQUEST and _is_status(content):
+            raise _failure(status, content, None)
+        return status, content.decode(errors="replace")
+
     async def _request(
         self,
         method: str,
@@ -139,7 +150,18 @@ class KubeClient:
         body: Body | None = None,
         content_type: str = "application/json",
     ) -> Body:
-        url = self._configuration.host + path + (f"?{urlencode(query)}" if query else "")
+        target = path + (f"?{urlencode(query)}" if query else "")
+        status, content, retry_after = await self._exchange(method, target, body, content_type)
+        if status >= HTTPStatus.BAD_REQUEST:
+            raise _failure(status, content, retry_after)
+        return _decode(content)
+
+    async def _exchange(
+        self, method: str, target: str, body: Body | None, content_type: str
+    ) -> tuple[int, bytes, str | None]:
+        """Return status, body and Retry-After of an answer. Raises KubeError without one."""
+        url = self._configuration.host + target
+        path = target.partition("?")[0]
         headers = {"Accept": "application/json", "Content-Type": content_type}
         try:
             await self._api.update_params_for_auth(headers, [], ["BearerToken"], path, method, body)
@@ -149,19 +171,21 @@ class KubeClient:
             content = await response.read()  # type: ignore[no-untyped-call] # generated code
         except (TimeoutError, aiohttp.ClientError, OSError) as error:
             raise KubeError(0, f"{type(error).__name__}: {error}") from error
-        if response.status >= HTTPStatus.BAD_REQUEST:
-            raise _failure(response.status, content, response.headers.get("Retry-After"))
-        return _decode(content)
+        return response.status, content, response.headers.get("Retry-After")
 
 
-async def connect(kubeconfig: str = "") -> KubeClient:
-    """Use a kubeconfig file, or the pod's service account. Raises KubeError when there is none."""
+async def connect(kubeconfig: str = "", *, context: str = "") -> KubeClient:
+    """
+    Use a kubeconfig file, or the pod's service account. Raises KubeError when there is none.
+
+    ``context`` is one of the kubeconfig's; empty takes its current one.
+    """
     configuration = Configuration()
     configuration.retries = None
     try:
         if kubeconfig:
             await config.load_kube_config(  # type: ignore[no-untyped-call] # as the package is
-                kubeconfig, client_configuration=configuration
+                kubeconfig, context or None, client_configuration=configuration
             )
         else:
             config.load_incluster_config(  # type: ignore[no-untyped-call] # as the package is
@@ -177,6 +201,14 @@ def _decode(content: bytes) -> Body:
         return msgspec.json.decode(content, type=dict[str, Any])
     except msgspec.DecodeError as error:
         raise KubeError(0, f"the answer is not a JSON object: {error}") from error
+
+
+def _is_status(content: bytes) -> bool:
+    """Tell whether this is the API server's own word: a pod of ours answers errors as text."""
+    try:
+        return msgspec.json.decode(content, type=dict[str, Any]).get("kind") == "Status"
+    except msgspec.DecodeError:
+        return False
 
 
 def _failure(status: int, content: bytes, retry_after: str | None) -> KubeError:

@@ -65,6 +65,12 @@ def lease_path(namespace: str, name: str = "") -> str:
     return f"{path}/{name}" if name else path
 
 
+def pods_path(namespace: str, name: str = "") -> str:
+    """Return the path of a Pod, or of all in a namespace."""
+    path = f"/api/v1/namespaces/{namespace}/pods"
+    return f"{path}/{name}" if name else path
+
+
 def webhook_path(name: str) -> str:
     """Return the path of a ValidatingWebhookConfiguration."""
     return f"/apis/admissionregistration.k8s.io/v1/validatingwebhookconfigurations/{name}"

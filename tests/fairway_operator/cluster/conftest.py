@@ -12,12 +12,14 @@ from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+import aiohttp
 import pytest
 from aiohttp import web
 
 from fairway_operator.config import OperatorConfig
 from fairway_operator.kube.client import Body, KubeClient
 from fairway_operator.kube.paths import KIND_PATHS, OPTIONAL_KINDS
+from fairway_operator.labels import parse_selector
 from fairway_operator.refs import CLUSTER_SCOPED, Kind
 
 
@@ -61,6 +63,8 @@ class ApiServer:
     stuck: bool = False
     """Take requests and never answer."""
     page_size: int = 500
+    pods: dict[str, str] = field(default_factory=dict)
+    """``name:port`` of a pod to the address at which its port really is."""
     after_list: Callable[[], object] | None = None
     """Happens once a list is made and before it is answered."""
 
@@ -107,7 +111,7 @@ class ApiServer:
             if watcher.plural == plural:
                 watcher.events.put_nowait({"type": verb, "object": body})
 
-    async def handle(self, request: web.Request) -> web.StreamResponse:  # noqa: PLR0911 - a table
+    async def handle(self, request: web.Request) -> web.StreamResponse:  # noqa: C901, PLR0911 - a table
         query = dict(request.query)
         self.requests.append((request.method, request.path, query))
         if self.stuck:
@@ -117,6 +121,8 @@ class ApiServer:
         plural = plural_of(request.path)
         if plural in self.denied:
             return failure(403, f"{plural} is forbidden")
+        if "/proxy/" in request.path:
+            return await self._proxy(request.path)
         if plural in self.busy:
             return failure(429, "storage is (re)initializing")
         if plural in self.absent:
@@ -132,6 +138,29 @@ class ApiServer:
         if self.after_list is not None:
             self.after_list()
         return web.json_response(listed)
+
+    def pod(self, name: str, component: str, address: str, release: str = "fairway") -> None:
+        """Add a pod of a release whose admin port is at ``address``."""
+        labels = {
+            "app.kubernetes.io/instance": release,
+            "app.kubernetes.io/component": component,
+        }
+        ports = [{"name": "http", "containerPort": 8080}, {"name": "admin", "containerPort": 9000}]
+        path = f"/api/v1/namespaces/fairway-system/pods/{name}"
+        metadata = {"name": name, "namespace": "fairway-system", "labels": labels}
+        spec = {"containers": [{"name": "sidecar"}, {"name": component, "ports": ports}]}
+        self._store(path, {"metadata": metadata, "spec": spec}, "ADDED")
+        self.pods[f"{name}:9000"] = address
+
+    async def _proxy(self, path: str) -> web.Response:
+        """Pass a request on to a pod, as a real one does."""
+        pod, _, page = path.partition("/pods/")[2].partition("/proxy/")
+        try:
+            url = f"http://{self.pods[pod]}/{page}"
+            async with aiohttp.ClientSession() as session, session.get(url) as answer:
+                return web.Response(status=answer.status, body=await answer.read())
+        except (KeyError, aiohttp.ClientError):
+            return failure(503, f"error trying to reach service: no route to {pod}")
 
     def _list(self, path: str, query: dict[str, str]) -> Body:
         if self.emptied:
@@ -239,7 +268,7 @@ def root_of(group: str, version: str) -> str:
 
 
 DISCOVERY = {root_of(group, version) for group, version, _, _ in RESOURCES}
-PLURALS = {plural for _, _, plural, _ in RESOURCES} | {"nodes"}
+PLURALS = {plural for _, _, plural, _ in RESOURCES} | {"nodes", "pods"}
 
 
 def plural_of(path: str) -> str:
@@ -276,8 +305,8 @@ def selected(body: Body, query: dict[str, str]) -> bool:
     name, _, value = query.get("fieldSelector", "").partition("=")
     if name and body.get(name) != value:
         return False
-    name, _, value = query.get("labelSelector", "").partition("=")
-    return not name or (body["metadata"].get("labels") or {}).get(name) == value
+    selector = parse_selector(query.get("labelSelector", ""))
+    return selector.selects(body["metadata"].get("labels") or {})
 
 
 def failure(status: int, message: str, headers: dict[str, str] | None = None) -> web.Response:
