@@ -22,7 +22,7 @@ cdef class BackendTask:
     cdef double _answer_seconds, _idle_seconds
     cdef long long _left
     cdef int _interims, _state
-    cdef bint _last, _paused
+    cdef bint _last, _patient, _paused
 
     cpdef tell_when_made(self, made)
     cpdef send(self, Exchange exchange, bytes head, double answer_seconds, double idle_seconds)
@@ -47,6 +47,7 @@ cdef class BackendTask:
     cdef _read_seldom_head(self, int answer, bytes data, Py_ssize_t head_bytes, Exchange exchange)
     cdef _read_counted(self, bytes data)
     cdef _read_chunks(self, bytes data)
+    cdef _be_patient(self)
     cdef _touch(self)
     cdef _finish(self, Exchange exchange)
     cdef _let_go(self)

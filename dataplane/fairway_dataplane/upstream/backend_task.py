@@ -27,6 +27,7 @@ from fairway_dataplane.upstream.answer import (
     read_ordinary,
 )
 from fairway_dataplane.upstream.repeated import RepeatedHead
+from fairway_dataplane.upstream.silence import SMALL_BYTES, wait_for_room
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -44,8 +45,8 @@ class BackendTask:
 
     __slots__ = (
         "_answer_seconds", "_clock", "_decoder", "_endpoint", "_exchange", "_held", "_idle_seconds",
-        "_interims", "_last", "_left", "_limits", "_made", "_paused", "_repeated", "_state",
-        "_transport", "_write", "deadline", "reused", "slot",
+        "_interims", "_last", "_left", "_limits", "_made", "_patient", "_paused", "_repeated",
+        "_state", "_transport", "_write", "deadline", "reused", "slot",
     )  # fmt: skip
 
     reused: bool
@@ -65,6 +66,7 @@ class BackendTask:
         self._left = 0
         self._last = False
         self._paused = False
+        self._patient = False
         self._interims = 0
         self._repeated = RepeatedHead()
         self._answer_seconds = NEVER
@@ -108,6 +110,8 @@ class BackendTask:
         else:
             self._write(head)
             self.send_body(body)
+        if not 0 <= exchange.body_length <= SMALL_BYTES:
+            self._be_patient()
         self.deadline = deadline
         if exchange.request_complete:
             self.end_body()
@@ -385,6 +389,7 @@ class BackendTask:
         elif answer == SWITCHING:
             self._state = _TUNNEL
             self._last = True
+            self._be_patient()
             self._idle_seconds = self._limits.tunnel_idle_seconds
             self._touch()
             exchange.sink.switch(exchange, rest)
@@ -424,6 +429,13 @@ class BackendTask:
                 self._last = True
             self._finish(exchange)
             exchange.sink.end()
+
+    def _be_patient(self) -> None:
+        """Expect from here on that the peer may have no room for what it is sent."""
+        transport = self._transport
+        if not self._patient and transport is not None and not transport.is_closing():
+            self._patient = True
+            wait_for_room(transport.get_extra_info("socket"), self._limits.send_seconds)
 
     def _touch(self) -> None:
         self.deadline = self._clock.now + self._idle_seconds

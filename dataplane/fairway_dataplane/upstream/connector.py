@@ -11,7 +11,6 @@ both.
 
 import asyncio
 import ipaddress
-import socket
 import ssl
 from collections.abc import Callable
 from functools import partial
@@ -25,17 +24,13 @@ from fairway_dataplane.tls.client import TlsClientProtocol
 from fairway_dataplane.upstream.announcement import Announcement, announce
 from fairway_dataplane.upstream.backend_task import BackendTask
 from fairway_dataplane.upstream.health import Endpoint
+from fairway_dataplane.upstream.silence import notice_silence
 
 AT_ONCE = 3
 """Endpoints tried beside each other for one exchange; a lost node takes several at once."""
 
 ATTEMPTS = 10
 """Endpoints tried for one exchange before it fails: who refuses costs next to nothing."""
-
-_SILENT_SECONDS = 10
-_PROBE_SECONDS = 5
-_PROBES = 4
-"""Of TCP: a kept connection whose other end is gone is found before it is used."""
 
 
 class Connector:
@@ -116,7 +111,7 @@ class Connector:
             async with asyncio.timeout(seconds):
                 transport = await self._connect(protocol, endpoint)
                 if not transport.is_closing():
-                    self._notice_death(transport.get_extra_info("socket"))
+                    notice_silence(transport.get_extra_info("socket"))
                 await made
         except BaseException:
             if transport is not None:
@@ -125,20 +120,6 @@ class Connector:
                 made.exception()
             raise
         return task
-
-    def _notice_death(self, connection: socket.socket) -> None:
-        """
-        Have the kernel end a connection whose other end is silent.
-
-        Who is asked on the connection to a node that was lost would get neither
-        an answer nor a reset: its retransmissions go on for a quarter of an hour.
-        """
-        milliseconds = int(self.limits.send_seconds * 1000)
-        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, milliseconds)
-        connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, _SILENT_SECONDS)
-        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, _PROBE_SECONDS)
-        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, _PROBES)
 
     async def _connect(
         self, protocol: asyncio.Protocol, endpoint: Endpoint

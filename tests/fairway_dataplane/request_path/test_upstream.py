@@ -8,6 +8,8 @@ import pytest
 
 from fairway_dataplane.clock import Clock
 from fairway_dataplane.exchange import Exchange
+from fairway_dataplane.ports import turn_away
+from fairway_dataplane.upstream import silence
 from fairway_dataplane.upstream.balancer import Split, build_balancer
 from fairway_dataplane.upstream.health import Endpoint
 from fairway_snapshot.model import Backend, Balance, HashKey, Retry, Timeouts
@@ -253,6 +255,51 @@ async def test_a_black_hole_is_remembered(make_stage: "StageMaker", black_hole: 
     assert tally.connect_failures == 1
     stage.upstreams.measure()
     assert tally.reuses + tally.connects >= 12
+
+
+@pytest.fixture
+def impatience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Wait for an acknowledgement for 0.3 s and not for seconds."""
+    monkeypatch.setattr(silence, "SILENCE_SECONDS", 0.3)
+
+
+async def test_a_kept_connection_into_a_black_hole_does_not_fail_an_idempotent_request(
+    make_stage: "StageMaker", impatience: None
+) -> None:
+    stage = await make_stage()
+    assert (await stage.ask(GET)).status == 200
+    link = await stage.upstream.link()
+    # From here on its kernel drops whatever comes, and acknowledges nothing.
+    turn_away(link.writer.get_extra_info("socket"))
+    assert (await stage.ask(GET)).status == 200
+    assert [len(link.requests) for link in stage.upstream.links] == [1, 1]
+
+
+async def test_a_backend_may_read_a_large_body_as_slowly_as_it_likes(
+    make_stage: "StageMaker", impatience: None
+) -> None:
+    go_on = asyncio.Event()
+
+    async def script(link: "Link") -> None:
+        # Reads nothing at all at first: the kernel's buffers fill up.
+        link.writer.transport.pause_reading()  # type: ignore[attr-defined] # of every socket
+        await go_on.wait()
+        link.writer.transport.resume_reading()  # type: ignore[attr-defined]
+        await link.request()
+        link.writer.write(OK)
+        await link.writer.drain()
+
+    body = bytes(16 << 20)
+    stage = await make_stage(script, body_bytes=len(body))
+    client = await stage.connect()
+    client.send(b"PUT /x HTTP/1.1\r\nHost: a.example\r\nContent-Length: %d\r\n\r\n" % len(body))
+    client.send(body)
+    await stage.upstream.link()
+    # What is waited for is that nothing happens, for three times the limit.
+    await asyncio.sleep(0.9)
+    go_on.set()
+    assert (await client.response()).status == 200
+    assert len(stage.upstream.links) == 1
 
 
 async def test_an_endpoint_that_comes_while_others_are_tried_is_tried_too(
