@@ -175,6 +175,7 @@ class AdminServer:
                     "age_seconds": resync.age_seconds(kind),
                     "known": len(self._parts.inbox.known(kind)),
                     "watch_restarts": self._parts.watch_restarts().get(kind, 0),
+                    "watch_lists": self._parts.watch_lists().get(kind, 0),
                 }
                 for kind, status in resync.kinds.items()
             }

@@ -140,6 +140,7 @@ class Operator:
             lease=self._lease,
             resync=self._resync,
             watch_restarts=lambda: {kind: watch.failures for kind, watch in self._watches.items()},
+            watch_lists=lambda: {kind: watch.lists for kind, watch in self._watches.items()},
         )
         self._metrics = OperatorMetrics(parts, clock=time.monotonic)
         self._admin = AdminServer(parts, self._metrics, waiting_for=self._waiting_for)

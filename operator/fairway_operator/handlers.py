@@ -85,6 +85,8 @@ class Watch:
         self.present = asyncio.Event()
         """Set while the cluster knows the kind; kopf does not start before."""
         self.failures = 0
+        self.lists = 0
+        """How often it began with a list, for want of a version that could be resumed."""
         self._inbox = inbox
         self._config = config
         self._hooks = hooks
@@ -206,6 +208,7 @@ class Watch:
         renewed = params.response.status == HTTPStatus.TOO_MANY_REQUESTS
         self._refused = self._refused or (renewed and self.kind in OPTIONAL_KINDS)
         if "watch" not in params.url.query and "continue" not in params.url.query:
+            self.lists += 1
             self._hooks.on_gap(self.kind)
 
     async def _on_request_exception(

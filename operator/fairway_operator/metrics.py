@@ -78,6 +78,7 @@ class Parts:
     lease: Lease
     resync: Resync
     watch_restarts: Callable[[], dict[Kind, int]]
+    watch_lists: Callable[[], dict[Kind, int]]
 
 
 @dataclass(slots=True)
@@ -203,6 +204,14 @@ class _PartsCollector(Collector):
         for kind, count in self._parts.watch_restarts().items():
             restarts.add_metric([kind], count)
         yield restarts
+        lists = CounterMetricFamily(
+            "fairway_watch_lists",
+            "Lists that a watch began with: at its start, and when what it knew was too old (410).",
+            labels=["kind"],
+        )
+        for kind, count in self._parts.watch_lists().items():
+            lists.add_metric([kind], count)
+        yield lists
 
     def _stream(self) -> Iterator[Metric]:
         reconciler = self._parts.reconciler
