@@ -23,10 +23,10 @@ from typing import Any
 
 from e2e import image, objects
 from e2e.cluster.kubernetes import Kubernetes, choose
-from e2e.conftest import World
 from e2e.kubectl import eventually, run
 from e2e.load import Connection, Site, ask
 from e2e.places import ROOT
+from e2e.world import World
 from fairway_operator.kube.client import KubeClient, connect
 
 PAUSE_SECONDS = (0.3, 0.9)
@@ -226,12 +226,7 @@ async def _written(world: World) -> int:
 
 async def _published(world: World) -> int:
     """Return how many snapshots the busier replica has published."""
-    pods = f"/api/v1/namespaces/{world.system.name}/pods"
-    numbers = []
-    for pod in await world.system.pods("operator"):
-        text = await run("kubectl", "get", "--raw", f"{pods}/{pod}:9000/proxy/debug/snapshot")
-        numbers.append(int(json.loads(text)["position"][1]))
-    return max(numbers)
+    return max([await world.sequence(pod) for pod in await world.system.pods("operator")])
 
 
 async def _operators(world: World) -> dict[str, dict[str, float]]:

@@ -2,21 +2,32 @@
 What stands behind the proxy in these tests; runs in pods, from a ConfigMap.
 
 Answers every request with its own name and with the request as it arrived.
-Ends as a good server does: it goes on for as long as its pod's preStop hook
-lasts, then finishes what it has begun. Needs nothing but the standard library.
+``ENDING`` says how it ends (see :class:`e2e.objects.Ending`): as a good server
+does, which finishes what it has begun, or as the others do. Needs nothing but
+the standard library.
 """
 
 import asyncio
+import fcntl
 import json
 import os
 import signal
 import socket
+import struct
+import time
+
+_SIOCSIFFLAGS = 0x8914
+"""netdevice(7)."""
+
+_SILENCE_SECONDS = 2.0
+"""Longer than it takes to take an endpoint out of every data plane."""
 
 
 async def serve() -> None:
     """Serve until SIGTERM."""
     stopping = asyncio.Event()
-    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stopping.set)
+    end = {"at-once": _end_at_once, "silent": _fall_silent}.get(os.environ["ENDING"], stopping.set)
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, end)
     connections: set[asyncio.Task[None]] = set()
 
     async def on_connection(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -69,6 +80,19 @@ async def answer_all(
             b"content-length: %d\r\n\r\n%s" % (len(body), body)
         )
         await writer.drain()
+
+
+def _end_at_once() -> None:
+    os._exit(0)
+
+
+def _fall_silent() -> None:
+    """Vanish from the network with every connection, as with a node that lost its power."""
+    for _, interface in socket.if_nameindex():
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as any_socket:
+            fcntl.ioctl(any_socket, _SIOCSIFFLAGS, struct.pack("16sH14x", interface.encode(), 0))
+    time.sleep(_SILENCE_SECONDS)
+    os._exit(0)
 
 
 if __name__ == "__main__":

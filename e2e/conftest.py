@@ -7,103 +7,17 @@ installing it proves that its pods keep to it.
 """
 
 import asyncio
-import json
 import os
-import ssl
 from collections.abc import AsyncIterator, Generator, Iterator
-from contextlib import suppress
 
 import pytest
 import pytest_asyncio
 
 from e2e import objects
-from e2e.kubectl import CommandError, Namespace, Release, eventually, image, node, run
-from e2e.load import Site, ask
+from e2e.kubectl import CommandError, Namespace, image
+from e2e.load import Load
 from e2e.privileged import Privileged
-
-HTTP_NODE_PORT = 30080
-HTTPS_NODE_PORT = 30443
-
-_repository, _, _tag = os.environ.get("FAIRWAY_E2E_IMAGE", "").rpartition(":")
-IMAGE_VALUES = (f"image.repository={_repository}", f"image.tag={_tag}")
-VALUES = (
-    *IMAGE_VALUES,
-    f"dataplane.service.http.nodePort={HTTP_NODE_PORT}",
-    f"dataplane.service.https.nodePort={HTTPS_NODE_PORT}",
-)
-
-
-class World:
-    """The release and the namespace of its users."""
-
-    def __init__(self) -> None:
-        self.system = Namespace("fairway-system")
-        self.apps = Namespace("fairway-e2e-apps")
-        self.release = Release(self.system, "fairway", VALUES)
-
-    async def begin(self) -> None:
-        """Start from nothing, whatever an earlier run has left."""
-        await self.end()
-        await asyncio.gather(self.system.create("restricted"), self.apps.create("restricted"))
-        await self.apps.apply(objects.program(), *objects.backend("red"), *objects.backend("blue"))
-        await self.release.install()
-        await self.apps.rolled_out("deployment/red")
-        await self.apps.rolled_out("deployment/blue")
-
-    async def end(self) -> None:
-        """Remove it all."""
-        with suppress(CommandError):
-            await self.release.uninstall()
-        await asyncio.gather(self.system.remove(), self.apps.remove())
-
-    def site(self, host: str, path: str = "/", *, secure: bool = False) -> Site:
-        """Return a host as a client outside the cluster reaches it."""
-        if not secure:
-            return Site(node(), HTTP_NODE_PORT, host, path)
-        # The scenarios compare certificates byte by byte, which is stricter than a chain.
-        trusting = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-        trusting.check_hostname = False
-        trusting.verify_mode = ssl.CERT_NONE
-        return Site(node(), HTTPS_NODE_PORT, host, path, trusting)
-
-    async def answers(self, site: Site, app: str) -> float:
-        """Wait until a backend answers for a site once; return after how many seconds."""
-
-        async def by_the_app() -> bool:
-            with suppress(OSError, EOFError, ValueError, TimeoutError):
-                answer = await ask(site)
-                return answer.status == 200 and answer.told()["app"] == app
-            return False
-
-        return await eventually(f"{site.host}{site.path} is answered by {app}", by_the_app)
-
-    async def everywhere(self, site: Site, app: str) -> None:
-        """Wait until a backend answers for a site, whichever data plane is asked."""
-        await self.answers(site, app)
-        await self.one_snapshot()
-
-    async def one_snapshot(self) -> None:
-        """Wait until every data plane serves the same snapshot."""
-        pods = await self.system.pods("dataplane")
-
-        async def equal() -> bool:
-            return len(set(await asyncio.gather(*map(self.snapshot, pods)))) == 1
-
-        await eventually("all data planes serve one snapshot", equal)
-
-    async def metric(self, pod: str, start: str) -> float:
-        """Return the sum of a pod's samples that start like this."""
-        pods = f"/api/v1/namespaces/{self.system.name}/pods"
-        text = await run("kubectl", "get", "--raw", f"{pods}/{pod}:9000/proxy/metrics")
-        lines = [line for line in text.splitlines() if line.startswith(start)]
-        return sum(float(line.rpartition(" ")[2]) for line in lines)
-
-    async def snapshot(self, pod: str) -> str:
-        """Return the digest of what a data plane serves."""
-        pods = f"/api/v1/namespaces/{self.system.name}/pods"
-        text = await run("kubectl", "get", "--raw", f"{pods}/{pod}:9000/proxy/debug/snapshot")
-        digest: str = json.loads(text)["digest"]
-        return digest
+from e2e.world import World
 
 
 @pytest.fixture(scope="session")
@@ -124,6 +38,18 @@ async def world(installed: World) -> World:
         installed.system.rolled_out("deployment/fairway-dataplane"),
     )
     return installed
+
+
+@pytest_asyncio.fixture
+async def load(world: World) -> AsyncIterator[Load]:
+    """Ask a site that no scenario changes, from beginning to end; no request may fail."""
+    site = world.site("steady.test")
+    await world.apps.apply(objects.ingress("steady", "steady.test", "red"))
+    await world.everywhere(site, "red")
+    async with Load(site) as load:
+        yield load
+    assert load.answered > 100, load.story()
+    assert not load.failures, load.story()
 
 
 @pytest_asyncio.fixture

@@ -3,6 +3,7 @@
 import base64
 import datetime as dt
 from dataclasses import dataclass
+from enum import StrEnum
 from pathlib import Path
 
 from cryptography import x509
@@ -19,6 +20,18 @@ RESTRICTED = {
     "seccompProfile": {"type": "RuntimeDefault"},
 }
 CONTAINED = {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}}
+UNCONTAINED = {"runAsUser": 0, "runAsNonRoot": False, "capabilities": {"add": ["NET_ADMIN"]}}
+
+
+class Ending(StrEnum):
+    """How the pods of a backend end."""
+
+    AFTER_HOOK = "after-hook"
+    """As every server behind a load balancer should: first be forgotten, then end."""
+    AT_ONCE = "at-once"
+    """No preStop hook, and no answer to what is being asked when SIGTERM comes."""
+    SILENT = "silent"
+    """As above, and the address swallows packets from then on; not in a restricted namespace."""
 
 
 def program() -> Body:
@@ -31,19 +44,22 @@ def program() -> Body:
     }
 
 
-def backend(app: str, *, replicas: int = 1, version: str = "1") -> tuple[Body, Body]:
+def backend(
+    app: str, *, replicas: int = 1, version: str = "1", ending: Ending = Ending.AFTER_HOOK
+) -> tuple[Body, Body]:
     """Return a Deployment and its Service on port 80, named ``http``."""
+    environment = {"APP": app, "VERSION": version, "ENDING": ending}
+    hook = {"lifecycle": {"preStop": {"sleep": {"seconds": 3}}}}
     container = {
         "name": "backend",
         "image": image(),
         "imagePullPolicy": "IfNotPresent",
         "command": ["python3", f"/app/{PROGRAM.name}"],
-        "env": [{"name": "APP", "value": app}, {"name": "VERSION", "value": version}],
+        "env": [{"name": name, "value": value} for name, value in environment.items()],
         "ports": [{"name": "web", "containerPort": 8000}],
         "readinessProbe": {"httpGet": {"path": "/", "port": "web"}, "periodSeconds": 1},
-        # As every server behind a load balancer should: first be forgotten, then end.
-        "lifecycle": {"preStop": {"sleep": {"seconds": 3}}},
-        "securityContext": CONTAINED,
+        **(hook if ending is Ending.AFTER_HOOK else {}),
+        "securityContext": UNCONTAINED if ending is Ending.SILENT else CONTAINED,
         "volumeMounts": [{"name": "program", "mountPath": "/app"}],
     }
     deployment = {

@@ -49,6 +49,34 @@ while True:
 """
 """Kills a program whenever it runs, for a time: whoever replaces it replaces it in vain."""
 
+COMPACT = """
+import base64, json, os, pathlib, ssl, sys, urllib.request
+for process in pathlib.Path("/proc").glob("[0-9]*"):
+    try:
+        words = (process / "cmdline").read_text().split("\\0")
+    except OSError:
+        continue
+    if "etcd" in map(os.path.basename, words[:2]):
+        break
+else:
+    sys.exit("no etcd runs here")
+flags = dict(word[2:].split("=", 1) for word in words if word.startswith("--") and "=" in word)
+url = flags["advertise-client-urls"].split(",")[0]
+context = None
+if url.startswith("https:"):
+    def path(flag):
+        return f"{process}/root{flags[flag]}"
+    context = ssl.create_default_context(cafile=path("trusted-ca-file"))
+    context.load_cert_chain(path("cert-file"), path("key-file"))
+def call(path, body):
+    request = urllib.request.Request(url + path, json.dumps(body).encode())
+    with urllib.request.urlopen(request, context=context, timeout=30) as response:
+        return json.load(response)
+revision = call("/v3/kv/range", {"key": base64.b64encode(b"x").decode()})["header"]["revision"]
+call("/v3/kv/compaction", {"revision": revision, "physical": True})
+"""
+"""Has etcd forget every version but the newest; how to reach it, its own flags say."""
+
 
 class Privileged:
     """A namespace in which pods may do anything."""
@@ -68,11 +96,8 @@ class Privileged:
 
     async def hold_down(self, program: str, seconds: float) -> None:
         """Kill a program of the control plane, and its successors for some seconds."""
-        selector = "node-role.kubernetes.io/control-plane"
-        nodes = (await run("kubectl", "get", "nodes", f"--selector={selector}", "-o=name")).split()
-        # The local cluster's only node has no role.
-        nodes = nodes or (await run("kubectl", "get", "nodes", "--output=name")).split()
-        await self._start("hold-down", nodes[0].partition("/")[2], HOLD_DOWN, program, str(seconds))
+        node = await self._control_plane()
+        await self._start("hold-down", node, HOLD_DOWN, program, str(seconds))
 
         async def over() -> bool:
             with suppress(CommandError):
@@ -83,12 +108,28 @@ class Privileged:
         await eventually(f"{program} was down and is back", over, seconds + 60)
         await self._namespace.kubectl("delete", "pod", "hold-down", "--wait=false")
 
+    async def compact(self) -> None:
+        """Have etcd forget what is not the present, so that no watch can be resumed."""
+        await self._start("compact", await self._control_plane(), COMPACT)
+        await self._succeeded("compact")
+
     async def _kill(self, node: str, containers: list[str]) -> None:
         name = f"kill-{node}"[:60]
         await self._start(name, node, KILL, *containers)
+        await self._succeeded(name)
+
+    async def _succeeded(self, name: str) -> None:
         await self._namespace.kubectl(
             "wait", f"pod/{name}", "--for=jsonpath={.status.phase}=Succeeded", "--timeout=60s"
         )
+
+    async def _control_plane(self) -> str:
+        """Return the node that runs etcd and the API server."""
+        selector = "node-role.kubernetes.io/control-plane"
+        nodes = (await run("kubectl", "get", "nodes", f"--selector={selector}", "-o=name")).split()
+        # The local cluster's only node has no role.
+        nodes = nodes or (await run("kubectl", "get", "nodes", "--output=name")).split()
+        return nodes[0].partition("/")[2]
 
     async def _start(self, name: str, node: str, program: str, *arguments: str) -> None:
         container = {
@@ -104,6 +145,7 @@ class Privileged:
             "metadata": {"name": name},
             "spec": {
                 "hostPID": True,
+                "hostNetwork": True,
                 "nodeName": node,
                 "restartPolicy": "Never",
                 "containers": [container],

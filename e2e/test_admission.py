@@ -5,8 +5,8 @@ import json
 import pytest_asyncio
 
 from e2e import objects
-from e2e.conftest import World
 from e2e.kubectl import Body, CommandError, Namespace, eventually, run
+from e2e.world import World
 
 REGISTRATION = "fairway.fairway-system"
 MISTAKE = "metadata.annotations[fairway.dev/request-timeout]"

@@ -4,9 +4,9 @@ import asyncio
 from collections.abc import Awaitable, Callable
 
 from e2e import objects
-from e2e.conftest import World
 from e2e.kubectl import eventually
 from e2e.load import Load
+from e2e.world import World
 
 STEADY_SECONDS = 1.0
 """Of load before and after a change, to see what is not part of it."""

@@ -1,11 +1,10 @@
 """Parts that fail: what goes on without them, and what they do when they are back."""
 
-
 from e2e import objects
-from e2e.conftest import World
 from e2e.kubectl import eventually
 from e2e.load import Load
 from e2e.privileged import Privileged
+from e2e.world import World
 
 
 async def test_traffic_goes_on_while_every_operator_is_killed(world: World) -> None:
@@ -55,7 +54,7 @@ async def test_a_killed_data_plane_serves_its_last_snapshot_while_no_operator_an
 
 
 async def test_of_two_operators_one_writes_status(world: World) -> None:
-    leader, follower = await _leader_and_follower(world)
+    leader, follower = await world.leader_and_follower()
     written = 'fairway_outbox_attempts_total{outcome="written"}'
     before = await world.metric(leader, written), await world.metric(follower, written)
     for number in range(5):
@@ -72,11 +71,11 @@ async def test_of_two_operators_one_writes_status(world: World) -> None:
 
 
 async def test_another_operator_writes_when_the_leader_is_killed(world: World) -> None:
-    leader, _ = await _leader_and_follower(world)
+    leader, _ = await world.leader_and_follower()
     await world.system.kubectl("delete", "pod", leader, "--force", "--grace-period=0")
 
     async def taken_over() -> bool:
-        return await _holder(world) not in ("", leader)
+        return await world.holder() not in ("", leader)
 
     await eventually("another replica holds the Lease", taken_over)
     await world.apps.apply(objects.route("taken-over", "taken-over.test", {"red": 1}))
@@ -86,23 +85,6 @@ async def test_another_operator_writes_when_the_leader_is_killed(world: World) -
         return bool(body.get("status", {}).get("conditions"))
 
     await eventually("the status is written by another replica", told)
-
-
-async def _leader_and_follower(world: World) -> tuple[str, str]:
-    async def held() -> bool:
-        return await _holder(world) in await world.system.pods("operator")
-
-    await eventually("an operator holds the Lease", held)
-    leader = await _holder(world)
-    (follower,) = [pod for pod in await world.system.pods("operator") if pod != leader]
-    return leader, follower
-
-
-async def _holder(world: World) -> str:
-    """Return who holds the Lease; empty when nobody does."""
-    lease = await world.system.get("lease", "fairway-operator")
-    holder: str = lease.get("spec", {}).get("holderIdentity", "")
-    return holder
 
 
 async def _no_operator(world: World) -> bool:

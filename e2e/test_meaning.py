@@ -4,9 +4,9 @@ import json
 from contextlib import closing
 
 from e2e import objects
-from e2e.conftest import World
 from e2e.kubectl import Body, eventually, run
 from e2e.load import Connection, Site, ask
+from e2e.world import World
 
 CONTROLLER = "fairway.dev/ingress-controller"
 

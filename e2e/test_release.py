@@ -3,9 +3,9 @@
 import asyncio
 
 from e2e import objects
-from e2e.conftest import IMAGE_VALUES, World
 from e2e.kubectl import Namespace, Release, eventually, everything
 from e2e.load import Load
+from e2e.world import IMAGE_VALUES, World
 
 
 async def test_helm_test_passes(world: World) -> None:

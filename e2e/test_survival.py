@@ -9,38 +9,27 @@ object means.
 import asyncio
 import json
 import os
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import closing, suppress
 from pathlib import Path
 
 import pytest
-import pytest_asyncio
 
 from e2e import objects
-from e2e.conftest import World
 from e2e.kubectl import Body, CommandError, Namespace, eventually, run
-from e2e.load import Connection, Load, Site, ask
+from e2e.load import Connection, Load, Site
 from e2e.places import CHART
 from e2e.privileged import Privileged
+from e2e.world import World
 from fairway_operator.kube.client import connect
 
-OUTAGE_SECONDS = 12.0
+API_SERVER_OUTAGE_SECONDS = 30.0
+ETCD_OUTAGE_SECONDS = 10.0
+OPERATOR_OUTAGE_SECONDS = 60.0
 MANY = 200
 EDITS = 1000
 MOST_SNAPSHOTS = 100
 """Of 1,000 edits: two a second while they last, and room for a machine that pauses."""
-
-
-@pytest_asyncio.fixture
-async def load(world: World) -> AsyncIterator[Load]:
-    """Ask a site that no scenario changes, from beginning to end; no request may fail."""
-    site = world.site("steady.test")
-    await world.apps.apply(objects.ingress("steady", "steady.test", "red"))
-    await world.everywhere(site, "red")
-    async with Load(site) as load:
-        yield load
-    assert load.answered > 100, load.story()
-    assert not load.failures, load.story()
 
 
 @pytest.mark.control_plane
@@ -53,7 +42,7 @@ async def test_an_api_server_that_is_down_takes_nothing_with_it(
     )
     await world.answers(world.site("outlived.test"), "red")
     await world.everywhere(world.site("deleted.test"), "red")
-    outage = asyncio.create_task(privileged.hold_down("kube-apiserver", OUTAGE_SECONDS))
+    outage = asyncio.create_task(privileged.hold_down("kube-apiserver", API_SERVER_OUTAGE_SECONDS))
     await _down()
     assert load.answered
     await world.answers(world.site("outlived.test"), "red")
@@ -63,7 +52,7 @@ async def test_an_api_server_that_is_down_takes_nothing_with_it(
     await _insist(lambda: world.apps.apply(objects.ingress("outlived", "outlived.test", "blue")))
 
     await world.answers(world.site("outlived.test"), "blue")
-    await _gone(world, "deleted.test")
+    await world.withdrawn("deleted.test")
     await outage
 
 
@@ -74,7 +63,7 @@ async def test_an_etcd_that_is_down_takes_nothing_with_it(
     site = world.site("stored.test")
     await world.apps.apply(objects.ingress("stored", "stored.test", "red"))
     await world.answers(site, "red")
-    await privileged.hold_down("etcd", 3.0)
+    await privileged.hold_down("etcd", ETCD_OUTAGE_SECONDS)
 
     await _insist(lambda: world.apps.apply(objects.ingress("stored", "stored.test", "blue")))
 
@@ -82,11 +71,44 @@ async def test_an_etcd_that_is_down_takes_nothing_with_it(
     assert load.answered
 
 
+@pytest.mark.control_plane
+async def test_watches_whose_versions_are_forgotten_begin_again_with_a_list(
+    world: World, load: Load, privileged: Privileged
+) -> None:
+    await world.apps.apply(
+        objects.ingress("expired", "expired.test", "red"),
+        objects.ingress("forgotten", "forgotten.test", "red"),
+    )
+    await world.answers(world.site("expired.test"), "red")
+    await world.everywhere(world.site("forgotten.test"), "red")
+    before = {pod: await _lists(world, pod) for pod in await world.system.pods("operator")}
+    newest = max(
+        int(item["metadata"]["resourceVersion"]) for item in await world.apps.items("ingresses")
+    )
+    # What the API server kept in memory goes with it, and the versions before this, with etcd's.
+    await privileged.compact()
+    await privileged.hold_down("kube-apiserver", 0.1)
+    await _insist(lambda: world.apps.delete("ingress", "forgotten"))
+    await _insist(lambda: world.apps.apply(objects.ingress("expired", "expired.test", "blue")))
+
+    assert '"code":410' in await _watch(world, newest)
+    await world.answers(world.site("expired.test"), "blue")
+    await world.withdrawn("forgotten.test")
+    for pod, lists in before.items():
+
+        async def began_again(pod: str = pod, lists: Mapping[str, float] = lists) -> bool:
+            now = await _lists(world, pod)
+            return all(now[kind] > lists[kind] for kind in lists)
+
+        await eventually(f"every watch of {pod} has begun with a list", began_again)
+    assert load.answered
+
+
 async def test_a_leader_killed_amid_200_status_writes_leaves_none_undone(
     world: World, load: Load
 ) -> None:
     names = [f"amid-{number}" for number in range(MANY)]
-    leader = await _leader(world)
+    leader = await world.leader()
     written = 'fairway_outbox_attempts_total{outcome="written"}'
     before = await world.metric(leader, written)
     await world.apps.apply(*(objects.route(name, f"{name}.test", {"red": 1}) for name in names))
@@ -106,19 +128,24 @@ async def test_a_leader_killed_amid_200_status_writes_leaves_none_undone(
     assert load.answered
 
 
-async def test_changes_that_nobody_saw_are_made_up_for(world: World, load: Load) -> None:
+async def test_changes_of_a_minute_without_operators_are_made_up_for(
+    world: World, load: Load
+) -> None:
     hosts = [f"unseen-{number}" for number in range(50)]
     kept, dropped = hosts[:25], hosts[25:]
     await world.apps.apply(*(objects.ingress(name, f"{name}.test", "red") for name in hosts))
     await world.answers(world.site("unseen-49.test"), "red")
     await world.system.scale("deployment/fairway-operator", 0)
+    outage = asyncio.create_task(asyncio.sleep(OPERATOR_OUTAGE_SECONDS))
     try:
         await world.apps.apply(*(objects.ingress(name, f"{name}.test", "blue") for name in kept))
         await world.apps.kubectl("delete", "ingress", *dropped)
+        await outage
+        assert await world.system.items("pods", "app.kubernetes.io/component=operator") == []
     finally:
         await world.system.scale("deployment/fairway-operator", 2)
     await asyncio.gather(*(world.answers(world.site(f"{name}.test"), "blue") for name in kept))
-    await asyncio.gather(*(_gone(world, f"{name}.test") for name in dropped))
+    await asyncio.gather(*(world.withdrawn(f"{name}.test") for name in dropped))
     assert load.answered
 
 
@@ -155,8 +182,8 @@ async def test_1000_rapid_edits_of_one_object_are_few_snapshots(world: World, lo
     site = world.site("restless.test")
     await world.apps.apply(objects.ingress("restless", "restless.test", "red"))
     await world.answers(site, "red")
-    leader = await _leader(world)
-    before = await _sequence(world, leader)
+    leader = await world.leader()
+    before = await world.sequence(leader)
     path = f"/apis/networking.k8s.io/v1/namespaces/{world.apps.name}/ingresses/restless"
     client = await connect(os.environ["KUBECONFIG"])
     try:
@@ -170,7 +197,7 @@ async def test_1000_rapid_edits_of_one_object_are_few_snapshots(world: World, lo
     await world.apps.apply(objects.ingress("restless", "restless.test", "blue"))
 
     await world.answers(site, "blue")
-    assert 0 < await _sequence(world, leader) - before < MOST_SNAPSHOTS
+    assert 0 < await world.sequence(leader) - before < MOST_SNAPSHOTS
     assert load.answered
 
 
@@ -180,11 +207,11 @@ async def test_a_namespace_of_200_ingresses_goes_at_once(world: World, load: Loa
     names = [f"crowd-{number}" for number in range(MANY)]
     await crowd.apply(*(objects.ingress(name, f"{name}.test", "red") for name in names))
     # The Service is in another namespace, so the host is known and has no backend.
-    await eventually("the last one is known", _status(world, "crowd-199.test", 503))
+    await world.answered("crowd-199.test", 503)
 
     await crowd.remove()
 
-    await asyncio.gather(*(_gone(world, f"{name}.test") for name in names))
+    await asyncio.gather(*(world.withdrawn(f"{name}.test") for name in names))
     assert load.answered
 
 
@@ -234,15 +261,18 @@ async def _insist(act: Callable[[], Awaitable[object]]) -> None:
     await eventually("the API server takes a change", done)
 
 
-async def _gone(world: World, host: str) -> None:
-    await eventually(f"{host} is withdrawn", _status(world, host, 404))
+async def _lists(world: World, pod: str) -> Mapping[str, float]:
+    """Return how often the watch of each kind that the cluster knows began with a list."""
+    kinds = ("Ingress", "Service", "EndpointSlice", "Secret", "IngressClass", "Route")
+    name = "fairway_watch_lists_total"
+    return {kind: await world.metric(pod, f'{name}{{kind="{kind}"}}') for kind in kinds}
 
 
-def _status(world: World, host: str, status: int) -> Callable[[], Awaitable[bool]]:
-    async def answered() -> bool:
-        return (await ask(world.site(host))).status == status
-
-    return answered
+async def _watch(world: World, version: int) -> str:
+    """Return what a watch is told that begins at a version."""
+    path = f"/apis/networking.k8s.io/v1/namespaces/{world.apps.name}/ingresses"
+    query = f"watch=true&resourceVersion={version}&timeoutSeconds=5"
+    return await run("kubectl", "get", "--raw", f"{path}?{query}")
 
 
 def _certified(site: Site, der: bytes) -> Callable[[], Awaitable[bool]]:
@@ -270,24 +300,3 @@ async def _denied(world: World) -> bool:
         found = [await world.metric(pod, state) for pod in await world.system.pods("operator")]
         return sum(found) == len(found)
     return False
-
-
-async def _leader(world: World) -> str:
-    async def held() -> bool:
-        return await _holder(world) in await world.system.pods("operator")
-
-    await eventually("an operator holds the Lease", held)
-    return await _holder(world)
-
-
-async def _holder(world: World) -> str:
-    lease = await world.system.get("lease", "fairway-operator")
-    holder: str = lease.get("spec", {}).get("holderIdentity") or ""
-    return holder
-
-
-async def _sequence(world: World, pod: str) -> int:
-    pods = f"/api/v1/namespaces/{world.system.name}/pods"
-    text = await run("kubectl", "get", "--raw", f"{pods}/{pod}:9000/proxy/debug/snapshot")
-    position: list[int] = json.loads(text)["position"]
-    return position[1]

@@ -6,9 +6,9 @@ from collections import Counter
 from typing import Any
 
 from e2e import objects
-from e2e.conftest import World
 from e2e.kubectl import Body, eventually
 from e2e.load import Connection, Site, ask
+from e2e.world import World
 
 
 async def test_an_ingress_is_answered_by_its_own_pods(world: World) -> None:
