@@ -22,7 +22,7 @@ from fairway_dataplane.accesslog import AccessLog
 from fairway_dataplane.clock import Clock
 from fairway_dataplane.config import DataplaneConfig
 from fairway_dataplane.downstream.listener import DrainReport, Forwarding, Listener
-from fairway_dataplane.downstream.overload import Overload
+from fairway_dataplane.downstream.overload import Memory, Overload
 from fairway_dataplane.link import Door
 from fairway_dataplane.policy import Limits
 from fairway_dataplane.ports import turn_away
@@ -106,9 +106,7 @@ class Traffic:
         self._listener = Listener(
             loop, self._proxy, self._clock, limits, self.tally, _forwarding(config)
         )
-        self._overload = Overload(
-            self._listener, self._clock, limits, self.tally, self._note_overload
-        )
+        self._overload = Overload(self._listener, Memory(limits), self._note_overload)
         self._overload.start()
         self._clock.start()
 

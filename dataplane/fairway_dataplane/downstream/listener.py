@@ -126,14 +126,18 @@ class Listener:
                 arrivals=self.arrivals,
             )
 
-        self._doors[key] = _Door(sock=sock, make=introduce if self.forwarding.introducers else make)
+        # A server closes its socket, so a pause needs another; the one given stays the caller's.
+        made = introduce if self.forwarding.introducers else make
+        self._doors[key] = _Door(sock=sock.dup(), make=made)
         await self._open(key)
 
     def stop_accepting(self, sock: socket.socket | None = None) -> None:
         """Accept no more on one socket, or on all. Sockets stay open: they are the supervisor's."""
         for key in tuple(self._doors) if sock is None else (sock.fileno(),):
-            self._doors.pop(key, None)
             self._shut(key)
+            door = self._doors.pop(key, None)
+            if door is not None:
+                door.sock.close()
 
     def pause_accepting(self) -> None:
         """Let connections wait in the queues of the sockets, until :meth:`resume_accepting`."""
@@ -154,7 +158,6 @@ class Listener:
         if key in self._servers or not self._is_wanted(key):
             return
         door = self._doors[key]
-        # A server closes its socket; the one given stays open.
         server = await self._loop.create_server(door.make, sock=door.sock.dup(), backlog=_BACKLOG)
         self._servers[key] = server
         if not self._is_wanted(key):

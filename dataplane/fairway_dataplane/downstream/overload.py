@@ -20,9 +20,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from fairway_dataplane.clock import NEVER, TICK_SECONDS, Clock
+from fairway_dataplane.clock import NEVER, TICK_SECONDS
 from fairway_dataplane.policy import Limits
-from fairway_dataplane.tally import Tally, count
+from fairway_dataplane.tally import count
 
 if TYPE_CHECKING:
     from fairway_dataplane.downstream.listener import Listener
@@ -49,26 +49,23 @@ class Overload:
     """Watches over one worker, and tells its listener what to take on."""
 
     __slots__ = (
-        "_clock", "_descriptors", "_limits", "_listener", "_memory", "_tally", "_tell", "_trim_at",
-        "deadline", "slot",
+        "_clock", "_descriptors", "_listener", "_memory", "_tally", "_tell", "_trim_at", "deadline",
+        "slot",
     )  # fmt: skip
 
-    def __init__(
-        self, listener: "Listener", clock: Clock, limits: Limits, tally: Tally, tell: Tell
-    ) -> None:
+    def __init__(self, listener: "Listener", memory: "Memory", tell: Tell) -> None:
         self._listener = listener
-        self._clock = clock
-        self._limits = limits
-        self._tally = tally
+        self._clock = listener.clock
+        self._tally = listener.tally
         self._tell = tell
-        self._memory = Memory(limits)
-        self._descriptors = Descriptors(limits)
+        self._memory = memory
+        self._descriptors = Descriptors(listener.limits)
         self._trim_at = 0.0
         self.deadline = NEVER
         self.slot = 0
 
     def start(self) -> None:
-        """Look in every tick, and at descriptors before each connection too."""
+        """Look every tick or two, and at descriptors before each connection too."""
         self._listener.before_accept = self.look_at_descriptors
         self.deadline = self._clock.now + TICK_SECONDS
         self._clock.watch(self)
@@ -88,6 +85,8 @@ class Overload:
         self._clock.hasten(self)
         self._look_at_memory(now)
         self.look_at_descriptors()
+        if self._listener.is_paused:
+            self._listener.close_idle()
 
     def look_at_descriptors(self) -> None:
         """Pause accepting near the limit, and go on below it."""
