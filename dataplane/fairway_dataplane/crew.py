@@ -15,6 +15,7 @@ that is serving traffic.
 import asyncio
 import contextlib
 from collections.abc import Callable, Coroutine, Iterator, Sequence
+from time import monotonic
 from typing import Any
 
 import structlog
@@ -25,6 +26,7 @@ from fairway_dataplane.link import Configure, Door
 from fairway_dataplane.ports import Pair
 from fairway_dataplane.store import Stored
 from fairway_dataplane.tally import Tally
+from fairway_dataplane.tls.tickets import new_ticket_keys
 from fairway_snapshot.protocol import SnapshotHistory
 
 QUICK_DEATH_SECONDS = 10.0
@@ -81,6 +83,7 @@ class Crew:
         self._retire = retire
         self._slots = tuple(Slot(index, pair) for index, pair in enumerate(pairs))
         self._history = SnapshotHistory(limit=2)
+        self._tickets = new_ticket_keys()
         self._all: set[Child] = set()
         self._arrived = asyncio.Event()
         # Held while the snapshot of a worker is being changed, so that a worker that starts
@@ -290,7 +293,12 @@ class Crew:
         self._all.add(child)
         try:
             await child.configure(
-                Configure(config=self._config, slot=slot.index, doors=tuple(self._doors()))
+                Configure(
+                    config=self._config,
+                    slot=slot.index,
+                    doors=tuple(self._doors()),
+                    tickets=self._tickets.told(monotonic()),
+                )
             )
             async with self._feeding:
                 if self.current is not None:

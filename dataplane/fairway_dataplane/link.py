@@ -17,6 +17,7 @@ import msgspec
 from fairway_dataplane.config import DataplaneConfig
 from fairway_dataplane.ports import Scheme
 from fairway_dataplane.tally import BackendTally, RouteTally, Tally, decode_row, encode_row
+from fairway_dataplane.tls.tickets import TicketSecret
 from fairway_snapshot.protocol import Ack, Commit, Hello, Message, Nack, Nodes
 
 FRAME_LIMIT_BYTES = 64 << 20
@@ -42,6 +43,7 @@ class Configure(msgspec.Struct, frozen=True, kw_only=True, tag="configure"):
     config: DataplaneConfig
     slot: int
     doors: tuple[Door, ...]
+    tickets: TicketSecret
 
 
 class Open(msgspec.Struct, frozen=True, kw_only=True, tag="open"):

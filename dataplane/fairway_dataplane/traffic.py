@@ -33,15 +33,17 @@ from fairway_dataplane.tally import BackendTally, RouteTally, Tally
 from fairway_dataplane.tls.certificates import self_signed
 from fairway_dataplane.tls.client import ClientContexts
 from fairway_dataplane.tls.contexts import (
+    BuiltContexts,
     CurrentContexts,
     build_contexts_in_steps,
     no_contexts,
 )
 from fairway_dataplane.tls.server import TlsServerProtocol
+from fairway_dataplane.tls.tickets import TicketKeys
 from fairway_dataplane.upstream.pool import Upstreams
 from fairway_snapshot.diff import Change, changes
 from fairway_snapshot.digest import short
-from fairway_snapshot.model import Backend, BackendId, Section
+from fairway_snapshot.model import Backend, BackendId, CertificateId, Section
 from fairway_snapshot.protocol import Offer
 
 CLIENTS_PER_DESCRIPTOR = 0.4
@@ -69,7 +71,11 @@ class Traffic:
     """What one worker forwards with."""
 
     def __init__(
-        self, loop: asyncio.AbstractEventLoop, config: DataplaneConfig, doors: Sequence[Door]
+        self,
+        loop: asyncio.AbstractEventLoop,
+        config: DataplaneConfig,
+        doors: Sequence[Door],
+        tickets: TicketKeys,
     ) -> None:
         limits = _within_descriptors(config.limits)
         self.tally = Tally()
@@ -80,7 +86,11 @@ class Traffic:
             (door.slot, door.scheme): socket.socket(fileno=door.descriptor) for door in doors
         }
         fallback = self_signed((), now=time.time(), valid_seconds=FALLBACK_SECONDS)
-        self._contexts = CurrentContexts(no_contexts(fallback, strict=config.strict_server_names))
+        built = BuiltContexts(tickets, _note_refused)
+        self._contexts = CurrentContexts(
+            no_contexts(fallback, built, strict=config.strict_server_names)
+        )
+        self._clock.watch(tickets)
         self._upstreams = Upstreams(
             loop,
             self._clock,
@@ -136,8 +146,6 @@ class Traffic:
         await in_slices(self._close_backends(gone))
         if gone or any(change.section is Section.HOSTS and change.before for change in found):
             self._forget_soon()
-        for certificate, reason in contexts.refused.items():
-            _log.warning("certificate_refused", certificate=certificate, reason=reason)
         self._leftovers += found
         return len(found)
 
@@ -286,6 +294,10 @@ class Traffic:
 
     def _note_bug(self, request_id: str, error: BaseException) -> None:
         _log.error("exchange_bug", request_id=request_id, exc_info=error)
+
+
+def _note_refused(certificate: CertificateId, reason: str) -> None:
+    _log.warning("certificate_refused", certificate=certificate, reason=reason)
 
 
 def _forwarding(config: DataplaneConfig) -> Forwarding:

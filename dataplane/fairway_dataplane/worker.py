@@ -37,6 +37,7 @@ from fairway_dataplane.link import (
 )
 from fairway_dataplane.logs import configure_logs
 from fairway_dataplane.slices import in_slices
+from fairway_dataplane.tls.tickets import TicketKeys
 from fairway_dataplane.traffic import Traffic
 from fairway_snapshot.diff import release_in_steps
 from fairway_snapshot.digest import short
@@ -120,7 +121,9 @@ class Worker:
     def _configure(self, message: Configure) -> None:
         configure_logs(message.config.log_format)
         self._drain_seconds = message.config.drain_seconds
-        self._traffic = Traffic(self._loop, message.config, message.doors)
+        self._traffic = Traffic(
+            self._loop, message.config, message.doors, TicketKeys(message.tickets)
+        )
         self._link.send(Started(hello=self._session.hello()))
 
     def _take(self, message: Nodes | Commit) -> None:

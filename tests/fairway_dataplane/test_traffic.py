@@ -7,6 +7,7 @@ import pytest
 from fairway_dataplane import traffic as traffic_module
 from fairway_dataplane.accesslog import AccessLogSettings
 from fairway_dataplane.config import DataplaneConfig
+from fairway_dataplane.tls.tickets import new_ticket_keys
 from fairway_dataplane.traffic import Traffic
 from fairway_snapshot.model import (
     Backend,
@@ -51,7 +52,7 @@ class Serving:
         config = DataplaneConfig(
             operators=("127.0.0.1:1",), access_log=AccessLogSettings(format="off")
         )
-        self.traffic = Traffic(asyncio.get_running_loop(), config, ())
+        self.traffic = Traffic(asyncio.get_running_loop(), config, (), new_ticket_keys())
         self.snapshot: Snapshot = EMPTY
         self.sequence = 0
 

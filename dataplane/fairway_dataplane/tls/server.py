@@ -77,8 +77,7 @@ class TlsServerProtocol(TlsLayer):
 
         A request for one that would not be is answered with 421 (RFC 9110 section 7.4).
         """
-        chosen = self._contexts.current.choose(host)
-        return chosen is not None and chosen.certificate == self.certificate
+        return self._contexts.current.covers(self.certificate, host)
 
     def _begin(self, data: bytes) -> None:
         data = bytes(self._held) + data if self._held else data

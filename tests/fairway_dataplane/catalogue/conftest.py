@@ -18,6 +18,7 @@ import pytest
 from fairway_dataplane.config import DataplaneConfig
 from fairway_dataplane.link import Door
 from fairway_dataplane.policy import Limits
+from fairway_dataplane.tls.tickets import new_ticket_keys
 from fairway_dataplane.traffic import Traffic
 from fairway_snapshot.model import (
     Backend,
@@ -255,7 +256,7 @@ async def wire() -> AsyncIterator[Wire]:
     config = DataplaneConfig(
         operators=("127.0.0.1:1",), limits=LIMITS, trusted_networks=("127.0.0.2/32",)
     )
-    traffic = Traffic(asyncio.get_running_loop(), config, doors)
+    traffic = Traffic(asyncio.get_running_loop(), config, doors, new_ticket_keys())
     offer = Offer(snapshot=snapshot(backend.port), position=Position(1, 1), previous=EMPTY)
     await traffic.apply(offer)
     await traffic.open(0)

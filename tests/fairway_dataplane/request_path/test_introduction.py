@@ -19,8 +19,9 @@ from fairway_dataplane.downstream.forwarded import Forwarding
 from fairway_dataplane.downstream.introduction import BadHeaderError, read_header
 from fairway_dataplane.policy import Limits
 from fairway_dataplane.tls.certificates import self_signed
-from fairway_dataplane.tls.contexts import CurrentContexts, no_contexts
+from fairway_dataplane.tls.contexts import BuiltContexts, CurrentContexts, no_contexts
 from fairway_dataplane.tls.server import TlsServerProtocol
+from fairway_dataplane.tls.tickets import new_ticket_keys
 
 if TYPE_CHECKING:
     from tests.fairway_dataplane.request_path.conftest import Stage, StageMaker
@@ -148,7 +149,9 @@ async def test_connections_are_counted_by_the_client_behind_the_balancer(
 
 async def test_a_header_comes_before_tls(make_stage: "StageMaker") -> None:
     fallback = self_signed((), now=time.time(), valid_seconds=3600.0)
-    contexts = CurrentContexts(no_contexts(fallback, strict=False))
+    contexts = CurrentContexts(
+        no_contexts(fallback, BuiltContexts(new_ticket_keys(), lambda *_: None), strict=False)
+    )
     clock = Clock(asyncio.get_running_loop())
     wrap = partial(
         TlsServerProtocol,

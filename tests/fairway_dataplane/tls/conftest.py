@@ -14,8 +14,16 @@ from fairway_dataplane.arrivals import Arrivals
 from fairway_dataplane.clock import Clock
 from fairway_dataplane.policy import Limits
 from fairway_dataplane.tls.certificates import self_signed
-from fairway_dataplane.tls.contexts import Contexts, CurrentContexts, build_contexts, no_contexts
+from fairway_dataplane.tls.contexts import (
+    BUILT_LIMIT,
+    BuiltContexts,
+    Contexts,
+    CurrentContexts,
+    build_contexts,
+    no_contexts,
+)
 from fairway_dataplane.tls.server import TlsServerProtocol
+from fairway_dataplane.tls.tickets import new_ticket_keys
 from fairway_snapshot.diff import Change
 from fairway_snapshot.model import Certificate, CertificateId, Section, ServerName
 
@@ -288,8 +296,18 @@ SHOP = certificate("shop.example")
 WILD = certificate("*.shop.example")
 
 
+def built(
+    refused: list[tuple[CertificateId, str]] | None = None, *, limit: int = BUILT_LIMIT
+) -> BuiltContexts:
+    """Return a place for contexts that notes what is refused."""
+    noted = [] if refused is None else refused
+    return BuiltContexts(
+        new_ticket_keys(), lambda name, reason: noted.append((name, reason)), limit=limit
+    )
+
+
 def contexts(*changes: Change, strict: bool = False) -> Contexts:
-    return build_contexts(no_contexts(FALLBACK, strict=strict), changes)
+    return build_contexts(no_contexts(FALLBACK, built(), strict=strict), changes)
 
 
 def pytest_asyncio_loop_factories() -> dict[str, Callable[[], asyncio.AbstractEventLoop]]:

@@ -1,7 +1,10 @@
 """Which certificate answers, and what a bad one costs."""
 
 import itertools
+import os
 import ssl
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -12,21 +15,32 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 
 from fairway_dataplane.tls.certificates import not_after
 from fairway_dataplane.tls.contexts import (
+    AT_ONCE_LIMIT,
     FALLBACK,
     Contexts,
+    CurrentContexts,
     build_contexts,
     build_contexts_in_steps,
+    no_contexts,
 )
+from fairway_dataplane.tls.openssl import PREFERRED
 from fairway_snapshot.model import Certificate, CertificateId
 from fairway_snapshot.secret import SecretBytes
 from tests.fairway_dataplane.tls.conftest import (
     SHOP,
     WILD,
+    built,
     certificate,
     certificates,
     contexts,
     server_names,
 )
+
+
+def context_of(made: Contexts, name: bytes) -> ssl.SSLContext:
+    identity = made.choose(name)
+    assert identity is not None
+    return identity.context
 
 
 def chosen(built: Contexts, name: bytes) -> str | None:
@@ -108,7 +122,7 @@ def test_what_is_removed_answers_no_more() -> None:
 
     assert chosen(built, b"shop.example") == FALLBACK
     assert chosen(built, b"a.x.example") == FALLBACK
-    assert list(built.identities) == ["n/shop"]
+    assert list(built.leaves) == ["n/shop"]
 
 
 def pem(key: rsa.RSAPrivateKey, password: bytes | None = None) -> bytes:
@@ -155,18 +169,24 @@ KEY = rsa.generate_private_key(public_exponent=65537, key_size=2048)
 def test_a_bad_certificate_is_refused_alone_and_its_last_good_form_serves(
     bad: Certificate, reason: str
 ) -> None:
-    before = contexts(
-        *certificates(shop=SHOP, wild=WILD),
-        *server_names({"shop.example": "shop", "x.example": "wild"}),
+    noted: list[tuple[CertificateId, str]] = []
+    before = build_contexts(
+        no_contexts(WILD, built(noted), strict=False),
+        [
+            *certificates(shop=SHOP, wild=WILD),
+            *server_names({"shop.example": "shop", "x.example": "wild"}),
+        ],
     )
 
     after = build_contexts(before, certificates(shop=bad, wild=certificate("x.example")))
 
     assert after.choose(b"shop.example") is before.choose(b"shop.example")
     assert after.choose(b"x.example") is not before.choose(b"x.example")
-    refused = after.refused[CertificateId("n/shop")]
-    assert any(word in refused for word in reason.split("|")), refused
-    assert build_contexts(after, certificates(shop=SHOP)).refused == {}
+    [(refused, why)] = noted
+    assert refused == "n/shop"
+    assert any(word in why for word in reason.split("|")), why
+    build_contexts(after, certificates(shop=SHOP))
+    assert len(noted) == 1
 
 
 def test_a_weak_key_is_refused() -> None:
@@ -186,7 +206,10 @@ def test_a_weak_key_is_refused() -> None:
         chain=signed.public_bytes(serialization.Encoding.PEM), key=SecretBytes(pem(weak))
     )
 
-    assert "too weak" in contexts(*certificates(weak=bad)).refused[CertificateId("n/weak")]
+    noted: list[tuple[CertificateId, str]] = []
+    build_contexts(no_contexts(SHOP, built(noted), strict=False), certificates(weak=bad))
+
+    assert "too weak" in noted[0][1]
 
 
 def test_a_key_leaves_no_descriptor_and_no_file_behind() -> None:
@@ -212,7 +235,7 @@ def test_building_stops_after_each_certificate_for_others_to_run() -> None:
 
 
 def test_old_versions_and_weak_ciphers_are_not_offered() -> None:
-    context = contexts().fallback.context
+    context = context_of(contexts(), b"")
 
     assert context.minimum_version is ssl.TLSVersion.TLSv1_2
     assert context.options & ssl.OP_NO_RENEGOTIATION
@@ -221,3 +244,91 @@ def test_old_versions_and_weak_ciphers_are_not_offered() -> None:
     assert all(
         "GCM" in cipher["name"] or "CHACHA20" in cipher["name"] for cipher in context.get_ciphers()
     )
+
+
+def test_the_certificates_of_a_large_change_are_built_by_their_first_client() -> None:
+    noted: list[tuple[CertificateId, str]] = []
+    place = built(noted)
+    bad = Certificate(chain=SHOP.chain, key=WILD.key)
+    many = {f"c{number}": SHOP for number in range(AT_ONCE_LIMIT + 1)} | {"bad": bad}
+    names = server_names({"one.example": "c1", "bad.example": "bad"})
+    made = build_contexts(no_contexts(WILD, place, strict=False), [*certificates(**many), *names])
+    assert (len(place), noted) == (0, [])
+
+    assert chosen(made, b"one.example") == "n/c1"
+    assert chosen(made, b"bad.example") == FALLBACK
+    assert [name for name, _ in noted] == ["n/bad"]
+    assert chosen(made, b"bad.example") == FALLBACK
+    assert (len(place), len(noted)) == (2, 1)
+
+
+def test_the_context_that_was_used_longest_ago_makes_room() -> None:
+    place = built(limit=2)
+    made = build_contexts(
+        no_contexts(WILD, place, strict=False),
+        [
+            *certificates(a=SHOP, b=SHOP, c=SHOP),
+            *server_names({f"{name}.example": name for name in "abc"}),
+        ],
+    )
+    kept = made.choose(b"b.example"), made.choose(b"c.example")
+    assert made.choose(b"b.example") is kept[0]
+    assert chosen(made, b"a.example") == "n/a"
+
+    assert made.choose(b"b.example") is kept[0]
+    assert made.choose(b"c.example") is not kept[1]
+    assert len(place) == 2
+
+
+def test_contexts_of_what_is_replaced_or_removed_are_let_go() -> None:
+    place = built()
+    current = CurrentContexts(
+        build_contexts(
+            no_contexts(WILD, place, strict=False),
+            [*certificates(a=SHOP, b=SHOP), *server_names({"a.example": "a"})],
+        )
+    )
+    bad = Certificate(chain=SHOP.chain, key=WILD.key)
+
+    current.swap(build_contexts(current.current, certificates(a=certificate("a"), b=None)))
+    assert len(place) == 1
+    good = current.current.choose(b"a.example")
+    current.swap(build_contexts(current.current, certificates(a=bad)))
+    assert current.current.choose(b"a.example") is good
+    current.swap(build_contexts(current.current, certificates(a=None)))
+    assert len(place) == 0
+
+
+def test_small_suites_come_first_and_every_suite_is_there() -> None:
+    names = [cipher["name"] for cipher in context_of(contexts(), b"").get_ciphers()]
+
+    assert tuple(names[:3]) == PREFERRED
+
+
+def test_an_order_that_somebody_chose_in_the_configuration_of_openssl_stays(
+    tmp_path: Path,
+) -> None:
+    """In a process of its own: OpenSSL reads its configuration once."""
+    config = tmp_path / "openssl.cnf"
+    config.write_text(
+        "openssl_conf = a\n[a]\nssl_conf = b\n[b]\nsystem_default = c\n[c]\n"
+        "Ciphersuites = TLS_CHACHA20_POLY1305_SHA256:TLS_AES_128_GCM_SHA256\n"
+    )
+    program = (
+        "import ssl; from fairway_dataplane.tls.openssl import prefer_small_suites as prefer;"
+        "made = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER); print(prefer(made),"
+        "*(one['name'] for one in made.get_ciphers() if one['protocol'] == 'TLSv1.3'))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        env={**os.environ, "OPENSSL_CONF": str(config)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+
+    assert done.stdout.split() == [
+        "False",
+        "TLS_CHACHA20_POLY1305_SHA256",
+        "TLS_AES_128_GCM_SHA256",
+    ]
