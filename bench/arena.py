@@ -32,7 +32,8 @@ from bench.processes import alive, free_port, rss_mb, wait_for
 from bench.workloads import HOST, Shape, Workload
 
 CONTESTANTS: dict[str, peers.Contestant] = {
-    "fairway": Fairway(),
+    "fairway": Fairway("fairway"),
+    "plain": Fairway("plain"),
     "traefik": Traefik(),
     "nginx": Nginx(),
     "haproxy": Haproxy(),

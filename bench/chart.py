@@ -6,6 +6,7 @@ from xml.sax.saxutils import escape
 
 COLORS = {
     "fairway": "#0b7285",
+    "plain": "#66a5ad",
     "traefik": "#adb5bd",
     "nginx": "#ced4da",
     "haproxy": "#dee2e6",

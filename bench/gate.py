@@ -58,7 +58,7 @@ def main() -> int:
     programs = {
         BASE: _installed(base),
         AGAIN: _installed(base),
-        HEAD: _installed(head) if head else Path(sys.executable).parent / "fairway",
+        HEAD: _installed(head) if head else install.fairway(ROOT, Path(sys.executable)),
     }
     name = head[:12] if head else "HEAD"
     print(f"gate: {name} against {base[:12]}, {options.rounds} rounds of {options.seconds} s")
@@ -144,7 +144,7 @@ def _merge_base(wanted: str | None) -> str:
 def _installed(commit: str) -> Path:
     """Return the program of a commit, checked out and installed once."""
     tree = TREES / commit[:12]
-    program = tree / ".venv" / "bin" / "fairway"
+    python = tree / ".venv" / "bin" / "python"
     done = tree / ".venv" / ".installed"
     if not done.exists():
         if not tree.exists():
@@ -156,7 +156,7 @@ def _installed(commit: str) -> Path:
             env=env,
             check=True,
         )
-    return program
+    return install.fairway(tree, python)
 
 
 def _remove_trees(needed: set[str | None]) -> None:

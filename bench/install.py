@@ -40,8 +40,23 @@ def install(peers: set[str]) -> dict[str, str]:
     found = {name: _which(name) or "" for name in programs}
     found["traefik"] = str(CACHE / "bin" / "traefik")
     found["envoy"] = str(CACHE / "envoy" / "_bin" / "envoy")
+    found["plain"] = str(Path(sys.executable).parent / "fairway")
     found["client"] = str(_compile(found["cc"]))
     return found
+
+
+def fairway(tree: Path, python: Path) -> Path:
+    """Return the program of a tree as it is released: with its request path compiled."""
+    if not (tree / "bench" / "compiled.py").exists():
+        return python.parent / "fairway"  # older than that
+    done = subprocess.run(
+        [str(python), "-m", "bench.compiled"],
+        cwd=tree,
+        stdout=subprocess.PIPE,
+        text=True,
+        check=True,
+    )
+    return Path(done.stdout.strip()) / "bin" / "fairway"
 
 
 def _install_packages(packages: list[str]) -> None:

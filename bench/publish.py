@@ -24,6 +24,7 @@ CHART = RESULTS / "published.svg"
 
 _NAMES = {
     "fairway": "Fairway",
+    "plain": "Fairway, not compiled",
     "traefik": "Traefik",
     "nginx": "nginx",
     "haproxy": "HAProxy",

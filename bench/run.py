@@ -17,7 +17,10 @@ from bench import install, publish, report
 from bench.arena import CONTESTANTS, Arena, Rounds, measure
 from bench.workloads import WORKLOADS, Shape, Workload
 
-RESULTS = Path(__file__).parent / "results"
+ROOT = Path(__file__).parent.parent
+RESULTS = ROOT / "bench" / "results"
+
+PEERS = ("traefik", "nginx", "haproxy", "envoy")
 
 
 def main() -> int:
@@ -27,6 +30,7 @@ def main() -> int:
         sys.exit("bench: two CPUs are needed, one for the proxies and one for the load")
     names = ["fairway", *(name for name in options.peers if name != "fairway")]
     programs = install.install(set(names))
+    programs["fairway"] = str(options.fairway or install.fairway(ROOT, Path(sys.executable)))
     found: dict[str, Mapping[str, Rounds]] = {}
     with (
         tempfile.TemporaryDirectory(prefix="fairway-bench-") as folder,
@@ -34,12 +38,7 @@ def main() -> int:
     ):
         for workloads in _by_shape(options.workloads).values():
             with contextlib.ExitStack() as stack:
-                running = [
-                    arena.start(
-                        stack, name, workloads[0], options.fairway if name == "fairway" else None
-                    )
-                    for name in names
-                ]
+                running = [arena.start(stack, name, workloads[0]) for name in names]
                 for workload in workloads:
                     using = arena.generator(workload)
                     found[workload.name] = measure(
@@ -73,7 +72,7 @@ def _finish(result: dict[str, Any], copy: str | None) -> int:
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="make bench", description=__doc__)
     parser.add_argument("--workloads", type=_names(set(WORKLOADS)), default=list(WORKLOADS))
-    parser.add_argument("--peers", type=_names(set(CONTESTANTS)), default=list(CONTESTANTS))
+    parser.add_argument("--peers", type=_names(set(CONTESTANTS)), default=list(PEERS))
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=int, default=4)
     parser.add_argument("--fairway", type=Path, metavar="PROGRAM", help="another installation's")

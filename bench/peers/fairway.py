@@ -1,8 +1,6 @@
 """Fairway as released, ``fairway dev``, fed through its own stream from a folder of manifests."""
 
-import sys
 from collections.abc import Sequence
-from pathlib import Path
 
 from bench.peers import Served, Setting, replace
 
@@ -11,6 +9,9 @@ _META = {"namespace": "bench"}
 
 class Fairway:
     """Each kind of object that may change has a file of its own."""
+
+    def __init__(self, program: str) -> None:
+        self._program = program
 
     def configure(self, setting: Setting, served: Served) -> None:
         manifests = setting.folder / "manifests"
@@ -37,9 +38,8 @@ class Fairway:
         replace(manifests / "endpoints.json", _endpoints(setting, served))
 
     def command(self, setting: Setting) -> Sequence[str]:
-        program = setting.programs.get("fairway") or str(Path(sys.executable).parent / "fairway")
         return (
-            *(program, "dev", "-f", str(setting.folder / "manifests")),
+            *(setting.programs[self._program], "dev", "-f", str(setting.folder / "manifests")),
             *("--http-port", str(setting.plain_port), "--https-port", str(setting.tls_port)),
             *("--admin-port", str(setting.admin_port), "--workers", str(setting.workers)),
         )
