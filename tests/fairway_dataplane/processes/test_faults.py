@@ -1,4 +1,8 @@
-"""What a data plane survives: dead workers, dead operators, damaged files, wrong certificates."""
+"""
+What a data plane survives: dead workers, dead operators, damaged files, wrong certificates.
+
+    FAIRWAY_TEST_KILLS=100 FAIRWAY_TEST_SWAPS=1000 pytest -k "killed_one or swaps"
+"""
 
 import asyncio
 import contextlib
@@ -24,6 +28,8 @@ if TYPE_CHECKING:
 
 REQUEST = b"GET / HTTP/1.1\r\nhost: shop.example\r\n\r\n"
 LIMIT_SECONDS = 20.0
+KILLS = int(os.environ.get("FAIRWAY_TEST_KILLS", "3"))
+SWAPS = int(os.environ.get("FAIRWAY_TEST_SWAPS", "30"))
 
 
 async def test_a_queued_connection_outlives_the_worker_it_was_queued_for(
@@ -57,15 +63,33 @@ async def test_the_requests_of_other_workers_do_not_notice_a_killed_one(
     await dataplane.ready()
     load = Load(dataplane)
 
-    for kill in range(1, 4):
+    for kill in range(1, KILLS + 1):
         await load.answered(100)
-        victim, _ = await dataplane.workers()
+        victim = (await dataplane.workers())[kill % 2]
         os.kill(victim, signal.SIGSTOP)  # from here on it accepts nothing more
-        load.doomed |= accepted_by(victim)
+        load.doomed = accepted_by(victim)
         os.kill(victim, signal.SIGKILL)
         await dataplane.event("worker_died", count=kill)
         await both_serve(dataplane)
     await load.answered(100)
+
+    assert await load.stop() == []
+
+
+async def test_swaps_of_the_table_fail_no_request(
+    operator: "Operator", start_backend: "StartBackend", start_dataplane: "StartDataplane"
+) -> None:
+    snapshots = [(await start_backend(name)).serving("shop.example") for name in ("one", "two")]
+    dataplane = await start_dataplane(WORKERS="2")
+    await operator.publish(snapshots[0])
+    await dataplane.ready()
+    load = Load(dataplane)
+
+    for swap in range(1, SWAPS + 1):
+        snapshot = snapshots[swap % 2]
+        await operator.publish(snapshot)
+        await operator.acked(snapshot)
+        await load.answered(10)
 
     assert await load.stop() == []
 
