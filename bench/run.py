@@ -32,6 +32,7 @@ def main() -> int:
     programs = install.install(set(names))
     programs["fairway"] = str(options.fairway or install.fairway(ROOT, Path(sys.executable)))
     found: dict[str, Mapping[str, Rounds]] = {}
+    result: dict[str, Any] = {}
     with (
         tempfile.TemporaryDirectory(prefix="fairway-bench-") as folder,
         Arena(Path(folder), programs) as arena,
@@ -45,11 +46,12 @@ def main() -> int:
                         using, running, rounds=options.rounds, seconds=options.seconds, paced=True
                     )
                     print(workload.name, _line(found[workload.name]), flush=True)
-    ordered = {name: found[name] for name in WORKLOADS if name in found}
-    status = _finish(report.summarize(ordered, _machine(options)), options.json)
+                    result = _summary(found, options)
+                    _write(result, options.json)  # also what a run has that does not end
+    report.show(result)
     if options.publish:
         publish.publish(RESULTS / "latest.json")
-    return status
+    return 1 if any(rows["fairway"]["errors"] for rows in result["workloads"].values()) else 0
 
 
 def _by_shape(names: list[str]) -> dict[Shape, list[Workload]]:
@@ -59,14 +61,19 @@ def _by_shape(names: list[str]) -> dict[Shape, list[Workload]]:
     return found
 
 
-def _finish(result: dict[str, Any], copy: str | None) -> int:
-    report.show(result)
+def _summary(
+    found: Mapping[str, Mapping[str, Rounds]], options: argparse.Namespace
+) -> dict[str, Any]:
+    ordered = {name: found[name] for name in WORKLOADS if name in found}
+    return report.summarize(ordered, _machine(options))
+
+
+def _write(result: dict[str, Any], copy: str | None) -> None:
     RESULTS.mkdir(exist_ok=True)
     text = json.dumps(result, indent=2) + "\n"
     for path in {RESULTS / "latest.json", *([Path(copy)] if copy else [])}:
         path.write_text(text)
     (RESULTS / "latest.svg").write_text(report.chart(result))
-    return 1 if any(rows["fairway"]["errors"] for rows in result["workloads"].values()) else 0
 
 
 def _options() -> argparse.Namespace:
