@@ -175,7 +175,9 @@ def measure(
         for number in range(3 * rounds):
             if number >= rounds and enough(found):
                 break
-            for one in able:
+            # Nobody is always first, or always after the same one.
+            at = number % len(able) if able else 0
+            for one in (*able[at:], *able[:at]):
                 into = found[one.name]
                 into.samples.append(_saturate(using, one, seconds, into))
                 if paced and workload.paced:
