@@ -2,6 +2,7 @@ cdef class Clock:
     cdef object _handle, _loop, _read
     cdef readonly list _slots
     cdef long long _tick
+    cdef long long _watched
     cdef readonly double now
 
     cpdef watch(self, watched)

@@ -40,7 +40,7 @@ class Watched(Protocol):
 class Clock:
     """Coarse time, and who waits for it. Advanced by a timer, or by hand in tests."""
 
-    __slots__ = ("_handle", "_loop", "_read", "_slots", "_tick", "now")
+    __slots__ = ("_handle", "_loop", "_read", "_slots", "_tick", "_watched", "now")
 
     now: float
     """Monotonic seconds at the last tick; read on the hot path."""
@@ -51,6 +51,7 @@ class Clock:
         self._loop = loop
         self._read = read
         self._tick = 0
+        self._watched = 0
         # A ring of the next ticks; each watched object is in one slot.
         self._slots: list[dict[Watched, None]] = [{} for _ in range(_LOOK_TICKS + 1)]
         self._handle: asyncio.TimerHandle | None = None
@@ -68,7 +69,10 @@ class Clock:
 
     def watch(self, watched: Watched) -> None:
         """Look at it from now on, until :meth:`forget`."""
-        self._place(watched, _LOOK_TICKS)
+        # Sooner than it must, and each at another tick: thousands that come at once, with a
+        # table, would otherwise be looked at at once for as long as they live.
+        self._watched += 1
+        self._place(watched, 1 + self._watched % _LOOK_TICKS)
 
     def forget(self, watched: Watched) -> None:
         """Look at it no more."""

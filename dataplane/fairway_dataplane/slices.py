@@ -9,7 +9,7 @@ loop for five milliseconds at a time.
 """
 
 import asyncio
-from collections.abc import Generator, Iterable
+from collections.abc import Generator
 from time import monotonic
 from typing import TypeVar
 
@@ -31,15 +31,6 @@ async def in_slices(steps: "Generator[None, None, T]") -> T:
         if monotonic() >= until:
             await asyncio.sleep(0)
             until = monotonic() + SLICE_SECONDS
-
-
-def gathered(items: "Iterable[T]") -> "Generator[None, None, list[T]]":
-    """Return the items as a list, after a stop at each."""
-    found: list[T] = []
-    for item in items:
-        found.append(item)
-        yield
-    return found
 
 
 def let_go(held: list[object]) -> Generator[None, None, None]:

@@ -246,7 +246,7 @@ class Tally(msgspec.Struct):
         return found
 
     def keep(self, *, routes: Collection[str], backends: Collection[str]) -> None:
-        """Forget the routes and backends that are not named; called after a swap, seldom."""
+        """Forget the routes and backends that are not named."""
         self.routes = {name: found for name, found in self.routes.items() if name in routes}
         self.backends = {name: found for name, found in self.backends.items() if name in backends}
 

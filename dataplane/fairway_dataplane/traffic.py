@@ -27,7 +27,7 @@ from fairway_dataplane.link import Door
 from fairway_dataplane.policy import Limits
 from fairway_dataplane.ports import turn_away
 from fairway_dataplane.proxy import Proxy
-from fairway_dataplane.slices import gathered, in_slices, let_go
+from fairway_dataplane.slices import in_slices, let_go
 from fairway_dataplane.table import Tables, build_table_in_steps
 from fairway_dataplane.tally import BackendTally, RouteTally, Tally
 from fairway_dataplane.tls.certificates import self_signed
@@ -57,9 +57,6 @@ SWEEP_TURNS = 20_000
 
 COUNTED_AT_ONCE = 64
 """Routes or backends whose counters are read before others have their turn: a third of a ms."""
-
-FORGET_AT_ONCE = 200
-"""Routes that are looked at before others have their turn."""
 
 FALLBACK_SECONDS = 365 * 86400.0
 """Life of the self-signed certificate, which nobody trusts anyway."""
@@ -101,7 +98,8 @@ class Traffic:
         self._tables = Tables()
         self._backends: Collection[BackendId] = ()
         self._leftovers: list[object] = []
-        self._applied = 0
+        self._turn = 0
+        """Odd while a snapshot is applied."""
         settings = config.access_log
         self._access_log = AccessLog(loop, self._clock, settings, sys.stdout.fileno())
         self._forgetting: asyncio.Task[None] | None = None
@@ -127,27 +125,36 @@ class Traffic:
         What takes long is done in slices, and requests are served between them.
         Whatever is raised, what was served before is served on.
         """
-        found = await in_slices(gathered(changes(offer.previous, offer.snapshot)))
-        contexts = await in_slices(build_contexts_in_steps(self._contexts.current, found))
+        self._turn += 1
+        try:
+            return await self._apply(offer)
+        finally:
+            self._turn += 1
+
+    async def _apply(self, offer: Offer) -> int:
+        found = await in_slices(_by_section(changes(offer.previous, offer.snapshot)))
+        hosts, backends = found[Section.HOSTS], found[Section.BACKENDS]
+        certified = found[Section.CERTIFICATES] + found[Section.SERVER_NAMES]
+        contexts = await in_slices(build_contexts_in_steps(self._contexts.current, certified))
         table = await in_slices(
             build_table_in_steps(
                 self._tables.current,
-                found,
+                hosts,
                 upstreams=self._upstreams,
                 limits=self._limits,
                 tally=self.tally,
             )
         )
-        gone = await in_slices(self._update_backends(found))
+        gone = await in_slices(self._update_backends(backends))
         self._leftovers += self._contexts.swap(contexts), *self._tables.swap(table).parts()
         self._backends = offer.snapshot.backends
-        self._applied += 1
         self._access_log.snapshot = short(offer.snapshot.root)
         await in_slices(self._close_backends(gone))
-        if gone or any(change.section is Section.HOSTS and change.before for change in found):
+        if gone or hosts:
             self._forget_soon()
-        self._leftovers += found
-        return len(found)
+        self._leftovers += hosts
+        self._leftovers += backends
+        return len(hosts) + len(backends) + len(certified)
 
     async def tidy(self) -> None:
         """Let go of what was served before the last offer."""
@@ -221,11 +228,10 @@ class Traffic:
         """Give backends their new endpoints; return those that are gone."""
         gone: list[BackendId] = []
         for change in found:
-            if change.section is Section.BACKENDS:
-                if isinstance(change.after, Backend):
-                    self._upstreams.update(BackendId(change.key), change.after)
-                else:
-                    gone.append(BackendId(change.key))
+            if isinstance(change.after, Backend):
+                self._upstreams.update(BackendId(change.key), change.after)
+            else:
+                gone.append(BackendId(change.key))
             yield
         return gone
 
@@ -262,19 +268,34 @@ class Traffic:
     async def _forget(self) -> None:
         while True:
             await asyncio.sleep(FORGET_SECONDS)
-            seen = self._applied
-            routes: set[str] = set()
-            used: set[str] = set(self._backends)
-            for number, (_, route) in enumerate(self._tables.current.routes()):
-                routes.add(route.name)
-                # A route may name a backend that the snapshot lacks: it is answered with 503.
-                used.update(part.backend for part in route.backends)
-                if number % FORGET_AT_ONCE == 0:
-                    await asyncio.sleep(0)
-            if seen == self._applied:
-                self._upstreams.keep(used)
-                self.tally.keep(routes=routes, backends=used)
+            if await in_slices(self._forget_in_steps()):
                 return
+
+    def _forget_in_steps(self) -> Generator[None, None, bool]:
+        """Forget what is gone; give up if a table is built meanwhile, that may name it again."""
+        turn = self._turn
+        if turn % 2:
+            return False
+        routes: set[str] = set()
+        used: set[str] = set()
+        for backend in self._backends:
+            used.add(backend)
+            yield
+        for _, route in self._tables.current.routes():
+            routes.add(route.name)
+            # A route may name a backend that the snapshot lacks: it is answered with 503.
+            used.update(part.backend for part in route.backends)
+            yield
+        for name in (*self.tally.routes, *self.tally.backends):
+            if self._turn != turn:
+                return False
+            if name not in routes:
+                self.tally.routes.pop(name, None)
+            if name not in used:
+                self.tally.backends.pop(name, None)
+                self._upstreams.forget(BackendId(name))
+            yield
+        return True
 
     def _wrap(self, inner: asyncio.Protocol) -> asyncio.Protocol:
         return TlsServerProtocol(
@@ -298,6 +319,14 @@ class Traffic:
 
 def _note_refused(certificate: CertificateId, reason: str) -> None:
     _log.warning("certificate_refused", certificate=certificate, reason=reason)
+
+
+def _by_section(found: Iterable[Change]) -> Generator[None, None, dict[Section, list[Change]]]:
+    parts: dict[Section, list[Change]] = {section: [] for section in Section}
+    for change in found:
+        parts[change.section].append(change)
+        yield
+    return parts
 
 
 def _forwarding(config: DataplaneConfig) -> Forwarding:

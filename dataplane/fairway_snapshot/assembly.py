@@ -35,6 +35,7 @@ from fairway_snapshot.nodes import (
     RootNode,
     Subtree,
 )
+from fairway_snapshot.shards import MASK, SHARDS
 
 _DIGEST_BYTES = 32
 
@@ -65,27 +66,29 @@ class _Reader:
     """The nodes at hand while one snapshot is put together."""
 
     def __init__(self, base: RootNode) -> None:
-        self._received: dict[Digest, bytes] = {}
+        # In shards: one mapping of all would stop everything when it grows.
+        self._received: list[dict[Digest, bytes]] = [{} for _ in range(SHARDS)]
         self._base = base
         self._moved: dict[Digest, bytes] | None = None
-        self._leaves: dict[tuple[Section, Digest], LeafNode] = {}
+        self._leaves: list[dict[tuple[Section, Digest], LeafNode]] = [{} for _ in range(SHARDS)]
 
     def take(self, blob: bytes) -> None:
         """Add the bytes of a node."""
-        self._received[digest_of(blob)] = blob
+        digest = digest_of(blob)
+        self._received[hash(digest) & MASK][digest] = blob
 
     def let_go(self) -> Generator[None, None, None]:
         """Forget what was read, a node at a time."""
         while self._received:
-            self._received.popitem()
+            self._received.pop()
             yield
         while self._leaves:
-            self._leaves.popitem()
+            self._leaves.pop()
             yield
 
     def blob(self, digest: Digest) -> bytes:
         """Return the bytes of a node that is not where it was in the base."""
-        blob = self._received.get(digest)
+        blob = self._received[hash(digest) & MASK].get(digest)
         if blob is None:
             blob = self._moved_nodes().get(digest)
         if blob is None:
@@ -142,11 +145,12 @@ class _Reader:
         held = nodes.find(self._base.subtrees[section], key)
         if held is not None and held.digest == digest:
             return held
-        leaf = self._leaves.get((section, digest))
+        known = self._leaves[hash(digest) & MASK]
+        leaf = known.get((section, digest))
         if leaf is None:
             blob = self.blob(digest)
             leaf = LeafNode(digest, blob, decode_leaf(section, blob))
-            self._leaves[section, digest] = leaf
+            known[section, digest] = leaf
         return leaf
 
     def _moved_nodes(self) -> dict[Digest, bytes]:

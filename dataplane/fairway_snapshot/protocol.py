@@ -25,8 +25,8 @@ from fairway_snapshot.model import VirtualHost
 from fairway_snapshot.steps import finished
 from fairway_snapshot.tree import EMPTY, Snapshot, assemble_in_steps
 
-CHUNK_BYTES: Final = 1024 * 1024
-"""No encoded message is larger."""
+CHUNK_BYTES: Final = 128 * 1024
+"""No encoded message is larger: a worker reads one while its requests wait."""
 
 OFFER_LIMIT_BYTES: Final = 512 * 1024 * 1024
 """A subscriber that is sent more than this before a commit ends the stream."""
@@ -370,15 +370,21 @@ class SubscriberSession:
         return Nack(epoch=epoch, sequence=sequence, root=offer.snapshot.root, reason=reason)
 
     def _collect(self, message: Nodes) -> None:
-        self._received_bytes += sum(len(blob) + _BLOB_HEADER_BYTES for blob in message.blobs)
+        blobs = message.blobs
+        self._received_bytes += sum(map(len, blobs)) + len(blobs) * _BLOB_HEADER_BYTES
         if self._received_bytes > OFFER_LIMIT_BYTES:
             self._forget()
             raise ProtocolError(f"more than {OFFER_LIMIT_BYTES} bytes before a commit")
-        for at, blob in enumerate(message.blobs):
-            self._part.append(blob)
-            if at + 1 < len(message.blobs) or not message.unfinished:
-                self._blobs.append(b"".join(self._part))
-                self._part.clear()
+        if message.unfinished and len(blobs) == 1:
+            self._part.extend(blobs)  # the middle of a long one
+            return
+        if self._part and blobs:
+            blobs = (b"".join((*self._part, blobs[0])), *blobs[1:])
+            self._part.clear()
+        if message.unfinished:
+            self._part.extend(blobs[-1:])
+            blobs = blobs[:-1]
+        self._blobs.extend(blobs)
 
     def _conclude(self, offer: Offer) -> None:
         if offer is not self._offer:

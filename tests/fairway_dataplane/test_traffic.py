@@ -4,6 +4,7 @@ import asyncio
 
 import pytest
 
+from fairway_dataplane import slices
 from fairway_dataplane import traffic as traffic_module
 from fairway_dataplane.accesslog import AccessLogSettings
 from fairway_dataplane.config import DataplaneConfig
@@ -109,7 +110,7 @@ async def test_what_comes_while_it_looks_is_not_forgotten(
     serving: Serving, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(traffic_module, "FORGET_SECONDS", 0.0)
-    monkeypatch.setattr(traffic_module, "FORGET_AT_ONCE", 1)
+    monkeypatch.setattr(slices, "SLICE_SECONDS", 0.0)
     await serving.edit(*(host(f"h{at}", "a/one:80") for at in range(50)))
     await serving.edit(Edit(Section.HOSTS, "h0.example", None))
 

@@ -7,7 +7,7 @@ endpoint in between. Both are synchronous; only connecting waits.
 
 import asyncio
 import ssl
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 from fairway_dataplane.clock import Clock
 from fairway_dataplane.errors import Reason
@@ -342,9 +342,9 @@ class Upstreams:
         elif name in self._backends:
             self._backends[name].close()
 
-    def keep(self, used: Collection[str]) -> None:
-        """Forget every backend that is not named; ``used`` are those of routes and snapshot."""
-        self._backends = {name: found for name, found in self._backends.items() if name in used}
+    def forget(self, name: BackendId) -> None:
+        """Forget a backend that neither a route nor the snapshot names any more."""
+        self._backends.pop(name, None)
 
     def measure(self, names: Iterable[str] | None = None) -> None:
         """Write the gauges of these backends, or of all, into the tally before it is shown."""
