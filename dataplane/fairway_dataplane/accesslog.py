@@ -129,7 +129,8 @@ class AccessLog:
                 exchange.started,
                 time.monotonic(),
                 exchange.method,
-                exchange.path,
+                exchange.sent_path or exchange.path,
+                exchange.path if exchange.attempts and exchange.sent_path else b"",
                 exchange.query if self._queries else b"",
                 exchange.status,
                 exchange.host,
@@ -234,6 +235,9 @@ class Record(NamedTuple):
     ended: float
     method: bytes
     path: bytes
+    """As the client wrote it."""
+    forwarded_path: bytes
+    """As the backend read it; empty if that is the same, or nobody did."""
     query: bytes
     status: int
     host: bytes
@@ -271,6 +275,7 @@ class _Line(msgspec.Struct, omit_defaults=True, gc=False):
     request_id: str
     termination: str
     server: str = msgspec.field(name="server.address", default="")
+    forwarded_path: str = ""
     query: str = msgspec.field(name="url.query", default="")
     user_agent: str = msgspec.field(name="user_agent.original", default="")
     route: str = ""
@@ -299,6 +304,7 @@ def _json(record: Record, offset: float, queries: bool) -> bytes:  # noqa: ARG00
         request_id=_text(record.request_id),
         termination=record.reason or "ok",
         server=record.host.decode(),
+        forwarded_path="" if record.forwarded_path == record.path else _text(record.forwarded_path),
         query=_text(record.query[1:]),
         user_agent=_text(field_value(record.fields, b"user-agent") or b""),
         route=record.route,

@@ -1,5 +1,6 @@
 cdef class Exchange:
     cdef public bytes method, authority, host, path, query, fields, forwarded, held_body
+    cdef public bytes sent_path, trailers, response_trailers
     cdef public bytes server_name, request_id, upgrade, status_line, response_fields
     cdef public str client_address, endpoint, reason
     cdef public long long body_length, body_limit, bytes_in, bytes_out, head_bytes, response_length

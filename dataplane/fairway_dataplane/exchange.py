@@ -47,8 +47,9 @@ class Exchange:
         "encoded_slash", "endpoint", "ends_here", "expects_continue", "fields", "forwarded",
         "head_bytes", "held_body", "host", "keep_alive", "method", "owner", "path", "query",
         "reason", "request_complete", "request_id", "response_edit", "response_fields",
-        "response_length", "retry_codes", "route", "secure", "sent_at", "server_name", "sink",
-        "started", "status", "status_line", "tried", "upgrade", "upstream", "upstream_seconds",
+        "response_length", "response_trailers", "retry_codes", "route", "secure", "sent_at",
+        "sent_path", "server_name", "sink", "started", "status", "status_line", "trailers", "tried",
+        "upgrade", "upstream", "upstream_seconds",
     )  # fmt: skip
 
     method: bytes
@@ -59,6 +60,8 @@ class Exchange:
     """The host to match: lower case, without port and without a trailing dot."""
     path: bytes
     """Normalised: what is matched is what is forwarded."""
+    sent_path: bytes
+    """The path as the client wrote it; empty if it is the same. For the log alone."""
     query: bytes
     """With its ``?``; empty for none. The path and the query make the target."""
     fields: Block
@@ -82,6 +85,10 @@ class Exchange:
     """The client can take another answer on its connection."""
     accepts_chunked: bool
     """The client speaks HTTP/1.1 or later: it can take chunks and interim responses."""
+    trailers: Block
+    """Of the request's body, if they are passed on; known at its end."""
+    response_trailers: Block | None
+    """Of the response's body; None if the client does not take any."""
     request_complete: bool
     """The whole request has been read."""
     ends_here: bool
@@ -144,6 +151,9 @@ class Exchange:
         self.sink = sink
         self.fields = b""
         self.query = b""
+        self.sent_path = b""
+        self.trailers = b""
+        self.response_trailers = None
         self.held_body = b""
         self.upgrade = b""
         self.body_length = NO_BODY

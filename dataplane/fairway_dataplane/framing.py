@@ -2,13 +2,15 @@
 Chunked bodies, read strictly and without copying.
 
 Both directions use it: a body is taken out of one side's chunks and put into
-chunks of our own for the other side, so no chunk size, extension or trailer of
-one peer ever reaches the other. RFC 9112 section 7.1, rows 15 to 26.
+chunks of our own for the other side, so no chunk size or extension of one peer
+ever reaches the other, and a trailer only where that is asked for. RFC 9112
+section 7.1, rows 15 to 26.
 """
 
 import re
 
 from fairway_dataplane.errors import Reason
+from fairway_dataplane.exchange import Block
 from fairway_dataplane.policy import Limits
 
 LAST_CHUNK = b"0\r\n\r\n"
@@ -27,12 +29,21 @@ _FORBIDDEN_TRAILERS = frozenset(
 """Row 26, RFC 9110 section 6.5.1: in a header these would have been decided on already."""
 
 
+_LEADING = frozenset(
+    b"accept accept-encoding age cache-control content-encoding content-location content-range "
+    b"content-type date expires http2-settings location max-forwards pragma proxy-authenticate "
+    b"proxy-connection range retry-after vary via warning www-authenticate x-real-ip "
+    b"x-request-id".split()
+)
+"""The same section: what modifies, controls or names the content comes too late; dropped."""
+
+
 class ChunkDecoder:
     """The state of one chunked body between two reads."""
 
     __slots__ = (
         "_extension_bytes", "_left", "_limits", "_line", "_state", "_trailer_bytes",
-        "_trailer_lines", "refused", "rest",
+        "_trailer_lines", "refused", "rest", "trailers",
     )  # fmt: skip
 
     refused: Reason | None
@@ -40,6 +51,9 @@ class ChunkDecoder:
 
     rest: bytes | None
     """None until the body is over; then what was read behind it."""
+
+    trailers: Block
+    """Those that may be passed on, if any are."""
 
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
@@ -51,6 +65,7 @@ class ChunkDecoder:
         self._trailer_bytes = 0
         self.refused = None
         self.rest = None
+        self.trailers = b""
 
     def feed(self, data: bytes) -> list[bytes | memoryview]:
         """Return the parts of the payload in ``data``; see ``refused`` and ``rest`` afterwards."""
@@ -140,6 +155,17 @@ class ChunkDecoder:
             or found[1].lower() in _FORBIDDEN_TRAILERS
         ):
             self.refused = Reason.BAD_TRAILER
+        elif self._limits.pass_trailers and _may_trail(found[1].lower()):
+            self.trailers += b"\r\n" + line[:-2]
+
+
+def _may_trail(name: bytes) -> bool:
+    return not (name in _LEADING or b"_" in name or name.startswith((b"x-forwarded-", b"if-")))
+
+
+def last_chunk(trailers: Block | None) -> bytes:
+    """Return the end of a chunked body."""
+    return b"0" + trailers + b"\r\n\r\n" if trailers else LAST_CHUNK
 
 
 def chunk(parts: list[bytes | memoryview]) -> list[bytes | memoryview]:

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 import httptools
 
 from fairway_dataplane.errors import Reason
-from fairway_dataplane.exchange import CHUNKED, NO_BODY, Block, Exchange
+from fairway_dataplane.exchange import CHUNKED, NO_BODY, Block, Exchange, field_values
 from fairway_snapshot.target import (
     Refusal,
     TargetRefused,
@@ -45,10 +45,19 @@ class Limits:
     """Header lines of a request or a response; more is answered with 431, or 502."""
 
     trailer_lines: int = 32
-    """Trailer lines of a chunked body; they are dropped. More is answered with 400."""
+    """Trailer lines of a chunked body. More is answered with 400."""
 
     trailer_bytes: int = 8 * 1024
     """Trailer lines together."""
+
+    pass_trailers: bool = False
+    """
+    Pass trailers on instead of dropping them: those of requests, and those of responses to
+    clients that ask for them (``TE: trailers``). What is no business of a trailer is dropped.
+    """
+
+    merge_slashes: bool = False
+    """Take ``//`` in a path for ``/``, in what is matched and in what is forwarded."""
 
     chunk_extension_bytes: int = 256
     """Extensions of one chunk; they are dropped. More is answered with 400."""
@@ -211,11 +220,14 @@ VIA_LIMIT = 10
 class RequestReader:
     """Reads request heads; one per worker, because it holds nothing of a request."""
 
-    __slots__ = ("_complete", "_feed", "_limits", "_line_bytes", "_unsuspicious_bytes")
+    __slots__ = (
+        "_complete", "_feed", "_has_options", "_limits", "_line_bytes", "_unsuspicious_bytes",
+    )  # fmt: skip
 
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
         self._line_bytes = limits.request_line_bytes
+        self._has_options = limits.merge_slashes or limits.pass_trailers
         # In a block of this size no count and no length of lines can be above its limit.
         self._unsuspicious_bytes = min(limits.headers * 5, limits.header_line_bytes)
         self._complete = False
@@ -251,10 +263,28 @@ class RequestReader:
             self._renew()
             return Reason.BAD_REQUEST
         reason = _read(exchange, head[:line_end], block)
+        if self._has_options and reason is None:
+            self._apply_options(exchange, block)
         if reason is not None or exchange.body_length != NO_BODY or not exchange.keep_alive:
             # httptools waits for a body, or for nothing more.
             self._renew()
         return reason
+
+    def _apply_options(self, exchange: Exchange, block: Block) -> None:
+        """Do what only some installations want."""
+        sent = exchange.sent_path or exchange.path
+        if self._limits.merge_slashes and b"//" in sent:
+            # Before dot segments are removed, as by those who merge: ``..`` takes a whole segment.
+            exchange.sent_path = sent
+            exchange.path = normalize_path(sent, merge_slashes=True)
+        if not self._limits.pass_trailers or not exchange.accepts_chunked:
+            return
+        if exchange.body_length == CHUNKED:
+            for value in field_values(block, b"trailer"):
+                exchange.fields += b"\r\ntrailer: " + value
+        if not exchange.upgrade and _wants_trailers(block):
+            exchange.response_trailers = b""
+            exchange.fields += b"\r\nte: trailers\r\nconnection: te"
 
     def _takes_afresh(self, head: bytes) -> bool:
         """
@@ -280,6 +310,15 @@ class RequestReader:
             len(block) > self._limits.header_line_bytes
             and max(map(len, block.split(b"\r\n"))) > self._limits.header_line_bytes
         )
+
+
+def _wants_trailers(block: Block) -> bool:
+    """Tell whether TE says so, RFC 9110 section 10.1.4."""
+    return any(
+        token.strip(b" \t").lower() == b"trailers"
+        for value in field_values(block, b"te")
+        for token in value.split(b",")
+    )
 
 
 def _explain(block: Block) -> Reason:
@@ -353,10 +392,12 @@ def _read_target(exchange: Exchange, target: bytes, host: bytes | None) -> Reaso
             exchange.path = target
             return None
         path, mark, query = target.partition(b"?")
-        exchange.path = path = normalize_path(path)
+        exchange.path = settled = normalize_path(path)
+        if settled != path:
+            exchange.sent_path = path
     except TargetRefused as error:
         return Reason.BAD_HOST if error.reason is Refusal.HOST else Reason.BAD_TARGET
-    exchange.encoded_slash = has_encoded_slash(path)
+    exchange.encoded_slash = has_encoded_slash(settled)
     exchange.query = mark + _unsafe_in_query(_escape, query)
     return None if _is_query(query) else Reason.BAD_TARGET
 

@@ -99,6 +99,7 @@ class Proxy:
             return
         chain = route.chain
         if chain is not None:
+            exchange.sent_path = exchange.sent_path or exchange.path
             response = chain(exchange)
             if response is not None:
                 exchange.sink.respond(exchange, response)

@@ -20,7 +20,7 @@ from fairway_dataplane.downstream.responses import (
 from fairway_dataplane.downstream.tunnel import Tunnel
 from fairway_dataplane.errors import ProxyError, Reason, Side
 from fairway_dataplane.exchange import NO_BODY, Block, DirectResponse, Exchange
-from fairway_dataplane.framing import LAST_CHUNK, ChunkDecoder, chunk
+from fairway_dataplane.framing import ChunkDecoder, chunk, last_chunk
 from fairway_dataplane.tally import count
 
 if TYPE_CHECKING:
@@ -224,7 +224,7 @@ class AnswerSide:
                 self._close()
             return
         if self._chunked:
-            self._write(LAST_CHUNK)
+            self._write(last_chunk(exchange.response_trailers))
         if (
             exchange.keep_alive
             and exchange.request_complete

@@ -375,6 +375,7 @@ class HttpConnection(AnswerSide):
                 return b""
             exchange.held_body = b"".join(parts)
             rest = self._decoder.rest or b""
+            exchange.trailers = self._decoder.trailers
             exchange.request_complete = self._decoder.rest is not None
         else:
             exchange.held_body = rest[: exchange.body_length]
@@ -406,6 +407,7 @@ class HttpConnection(AnswerSide):
                 self._end_exchange(decoder.refused)
                 return
             complete = decoder.rest is not None
+            exchange.trailers = decoder.trailers
             rest = decoder.rest or b""
         self._pass_body(exchange, parts)
         if self._exchange is exchange and complete:

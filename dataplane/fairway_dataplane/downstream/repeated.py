@@ -29,10 +29,11 @@ REMEMBERED_BYTES = 2048
 class RepeatedLines:
     """The last header lines of one client connection, and what they came to."""
 
-    __slots__ = ("_authority", "_block", "_claims", "_fields", "_host", "_line_bytes")
+    __slots__ = ("_authority", "_block", "_claims", "_fields", "_host", "_line_bytes", "_plain")
 
     def __init__(self, limits: Limits) -> None:
         self._line_bytes = limits.request_line_bytes
+        self._plain = _single_slashes if limits.merge_slashes else _plain_line
         self._block = _NOTHING
         self._authority = self._host = b""
         self._fields: Block = b""
@@ -47,7 +48,7 @@ class RepeatedLines:
         block = self._block
         if not head.endswith(block):
             return False
-        found = _plain_line(head, 0, len(head) - len(block))
+        found = self._plain(head, 0, len(head) - len(block))
         if found is None:
             return False
         exchange.method, path, exchange.query = found.groups(b"")
@@ -71,6 +72,7 @@ class RepeatedLines:
             and exchange.accepts_chunked
             and not exchange.upgrade
             and not exchange.expects_continue
+            and exchange.response_trailers is None
             # A target that names a host outdoes the lines, and Max-Forwards is for one method.
             and head.find(b" /", 0, line_end) == len(exchange.method)
             and b"\r\nmax-forwards:" not in exchange.fields
@@ -86,7 +88,9 @@ _NOTHING = b"\0"
 """Ends no head."""
 
 # Of HTTP/1.1, in origin-form, with nothing to decode, to encode or to remove.
-_plain_line = re.compile(
-    rb"(GET|POST|HEAD|PUT|DELETE|OPTIONS|PATCH) (/[A-Za-z0-9\-._~/!$&'()*+,;=:@]*+)"
-    rb"(\?[A-Za-z0-9\-._~/!$&'()*+,;=:@?]*+)? HTTP/1\.1"
+_METHOD = rb"(GET|POST|HEAD|PUT|DELETE|OPTIONS|PATCH) "
+_AFTER = rb"(\?[A-Za-z0-9\-._~/!$&'()*+,;=:@?]*+)? HTTP/1\.1"
+_plain_line = re.compile(_METHOD + rb"(/[A-Za-z0-9\-._~/!$&'()*+,;=:@]*+)" + _AFTER).fullmatch
+_single_slashes = re.compile(
+    _METHOD + rb"((?:/[A-Za-z0-9\-._~!$&'()*+,;=:@]++)*+/?)" + _AFTER
 ).fullmatch

@@ -145,6 +145,9 @@ def _read_final(status: int, pieces: list[bytes], exchange: Exchange, *, modern:
             exchange.response_fields += b"\r\ncontent-length: %d" % length
     elif codings or lengths:
         exchange.response_length = CHUNKED if codings else length
+        if codings and exchange.response_trailers is not None:
+            for value in _values(pieces, b"trailer"):
+                exchange.response_fields += b"\r\ntrailer: " + value
     else:
         exchange.response_length = UNTIL_CLOSE
         return LAST

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, cast
 from fairway_dataplane.clock import LOOK_SECONDS, NEVER, Clock
 from fairway_dataplane.errors import ProxyError, Reason, Retry, Side
 from fairway_dataplane.exchange import CHUNKED, NO_BODY, UNTIL_CLOSE, Exchange
-from fairway_dataplane.framing import LAST_CHUNK, ChunkDecoder, chunk
+from fairway_dataplane.framing import ChunkDecoder, chunk, last_chunk
 from fairway_dataplane.policy import Limits
 from fairway_dataplane.upstream.answer import (
     INTERIM,
@@ -105,7 +105,7 @@ class BackendTask:
             self._write(head)
             if exchange.request_complete:
                 if exchange.body_length == CHUNKED:
-                    self._write(LAST_CHUNK)
+                    self._write(last_chunk(exchange.trailers))
                 return
         else:
             self._write(head)
@@ -165,7 +165,7 @@ class BackendTask:
             if self._transport.can_write_eof():
                 self._transport.write_eof()
         elif exchange.body_length == CHUNKED:
-            self._write(LAST_CHUNK)
+            self._write(last_chunk(exchange.trailers))
 
     def pause(self) -> None:
         """Stop reading the response."""
@@ -427,6 +427,8 @@ class BackendTask:
         elif decoder.rest is not None:
             if decoder.rest:
                 self._last = True
+            if exchange.response_trailers is not None:
+                exchange.response_trailers = decoder.trailers
             self._finish(exchange)
             exchange.sink.end()
 

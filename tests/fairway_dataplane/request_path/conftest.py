@@ -14,6 +14,7 @@ import uvloop
 
 from fairway_dataplane.clock import TICK_SECONDS, Clock
 from fairway_dataplane.downstream.listener import Forwarding, Listener
+from fairway_dataplane.exchange import Exchange
 from fairway_dataplane.policy import Limits
 from fairway_dataplane.proxy import Proxy
 from fairway_dataplane.table import EMPTY, Tables, build_table
@@ -327,6 +328,7 @@ async def make_stage() -> AsyncIterator[StageMaker]:
         *,
         forwarding: Forwarding | None = None,
         wrap: Callable[[asyncio.Protocol], asyncio.Protocol] | None = None,
+        on_finished: Callable[[Exchange], None] | None = None,
         **limits: Any,
     ) -> Stage:
         upstream = Upstream(script)
@@ -343,7 +345,7 @@ async def make_stage() -> AsyncIterator[StageMaker]:
             clock=clock,
             limits=settings,
             tally=tally,
-            on_finished=None,
+            on_finished=on_finished,
             on_bug=lambda _, bug: bugs.append(bug),
         )
         listener = Listener(loop, proxy, clock, settings, tally, forwarding or Forwarding())
