@@ -141,8 +141,9 @@ async def test_a_check_is_a_request_of_its_own_and_no_load(make_stage: "StageMak
         b"GET /healthz?deep HTTP/1.1\r\nhost: " + name + b"\r\n"
         b"user-agent: fairway-health-check\r\naccept: */*\r\nconnection: close\r\n\r\n"
     )
-    for link in list(stage.upstream.links):
-        await link.wait_closed()
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        for link in list(stage.upstream.links):
+            await link.closed.wait()
     stage.upstreams.measure()
     tally = stage.tally.backends[BACKEND]
     assert (tally.active, tally.idle, tally.requests, sum(tally.durations.counts)) == (0, 0, 0, 0)
@@ -183,9 +184,9 @@ async def test_a_host_can_be_asked_for(make_stage: "StageMaker") -> None:
 
 async def test_a_long_answer_to_a_check_is_cut_off(make_stage: "StageMaker") -> None:
     patient = Patient()
-    patient.health = b"HTTP/1.1 200 OK\r\ncontent-length: 9000000\r\n\r\n" + b"x" * 9_000_000
+    patient.health = b"HTTP/1.1 200 OK\r\ncontent-length: 9000000\r\n\r\n" + b"x" * 200_000
     stage = await make_stage(patient)
-    serve(stage)
+    serve(stage, check=HealthCheck(path="/healthz", interval_seconds=1.0, timeout_seconds=1e6))
     await until(stage, lambda: bool(stage.tally.backends[BACKEND].checks.get("passed")))
     link = await stage.upstream.link()
     await until(stage, link.writer.transport.is_closing)
