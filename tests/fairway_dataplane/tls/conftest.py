@@ -3,6 +3,7 @@
 import asyncio
 import ssl
 import time
+import weakref
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -50,6 +51,10 @@ def server_names(names: dict[str, str | None]) -> list[Change]:
     ]
 
 
+_open: "weakref.WeakSet[Inner | Client]" = weakref.WeakSet()
+"""Both ends of all connections."""
+
+
 class Inner(asyncio.Protocol):
     """The protocol above TLS: keeps what it gets, and does as a test tells it."""
 
@@ -63,6 +68,11 @@ class Inner(asyncio.Protocol):
         self.news = asyncio.Event()
         self.lost: asyncio.Future[Exception | None] = asyncio.get_running_loop().create_future()
         self.on_data: Callable[[bytes], None] | None = None
+        _open.add(self)
+
+    def cut(self) -> None:
+        if self.transport is not None:
+            self.transport.abort()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, TlsServerProtocol)
@@ -178,6 +188,10 @@ class Client:
         self.tls = tls
         self.incoming = incoming
         self.outgoing = outgoing
+        _open.add(self)
+
+    def cut(self) -> None:
+        self.writer.transport.abort()
 
     @classmethod
     async def connect(
@@ -325,6 +339,10 @@ async def server() -> AsyncIterator[Server]:
     made.port = listening.sockets[0].getsockname()[1]
     yield made
     listening.close()
+    # A loop of uvloop is not closed before its connections are: of a test that failed, too.
+    for one in tuple(_open):
+        one.cut()
+    await asyncio.sleep(0)
 
 
 @pytest.fixture

@@ -13,6 +13,7 @@ import pytest
 from fairway_dataplane.tls.contexts import build_contexts
 from fairway_dataplane.tls.layer import FEED_BYTES, TruncatedError
 from fairway_dataplane.tls.server import TlsServerProtocol
+from tests.fairway_dataplane.tls.by_hand import renegotiate, update_key
 from tests.fairway_dataplane.tls.conftest import (
     FALLBACK,
     SHOP,
@@ -601,10 +602,33 @@ async def test_a_large_upload_is_no_flood(server: Server) -> None:
 async def test_renegotiation_is_refused(server: Server) -> None:
     client = await Client.connect(server.port, context=only(ssl.TLSVersion.TLSv1_2))
     inner = await server.inner()
+    renegotiate(client.tls)
 
-    # The standard library cannot renegotiate as a client; that the server will not is its option.
-    found = inner.tls().get_extra_info("ssl_object")
-    assert found.context.options & ssl.OP_NO_RENEGOTIATION
+    with pytest.raises(ssl.SSLError, match="NO_RENEGOTIATION"):
+        await client.handshake()
+    assert await inner.lost is not None
+    assert inner.received == b""
+    assert server.handshakes == {"TLSv1.2 false ok": 1}
+
+
+@pytest.mark.parametrize("answer", [False, True], ids=["", "that ask for one"])
+async def test_a_flood_of_key_updates_ends_and_a_few_do_not(
+    server: Server, *, answer: bool
+) -> None:
+    client = await Client.connect(server.port)
+    inner = await server.inner()
+    for _ in range(20):
+        update_key(client.tls, answer=answer)
+        client.send(b"x")
+    await inner.until_received(b"x" * 20)
+    inner.tls().write(b"fine")
+    assert await client.receive(4) == b"fine"
+
+    for _ in range(4000):
+        update_key(client.tls, answer=answer)
+        client.flush()
+    assert isinstance(await inner.lost, ConnectionError | ssl.SSLError)
+    assert inner.received == b"x" * 20
     client.close()
 
 
