@@ -31,6 +31,14 @@ def test_only_what_is_worse_beyond_the_noise_fails(
     assert judge("a", {BASE: base, AGAIN: again, HEAD: head}).failed is failed
 
 
+def test_one_lucky_round_hides_nothing() -> None:
+    lucky = [19.0, *[22.0] * 8]
+    assert judge("a", {BASE: [20.0] * 9, AGAIN: [20.0] * 9, HEAD: lucky}).head == pytest.approx(
+        1.05
+    )
+    assert judge("a", {BASE: [20.0] * 9, AGAIN: [20.0] * 9, HEAD: [19.0, *[23.0] * 8]}).failed
+
+
 def test_the_noise_is_how_far_the_merge_base_is_from_itself() -> None:
     verdict = judge("a", {BASE: [20.0, 30.0], AGAIN: [30.0, 20.5], HEAD: [20.4]})
     assert verdict.noise == pytest.approx(0.025)
