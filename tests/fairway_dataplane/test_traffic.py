@@ -124,3 +124,26 @@ async def test_what_comes_while_it_looks_is_not_forgotten(
     assert "a/late/0" in serving.traffic.tally.routes
     assert "a/h0/0" not in serving.traffic.tally.routes
     await serving.traffic.drain(0, closing=False)
+
+
+async def test_until_a_table_is_whole_the_one_before_serves(
+    serving: Serving, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(slices, "SLICE_SECONDS", 0.0)
+    await serving.edit(*(host(f"h{at}", "a/one:80") for at in range(100)))
+    tables = serving.traffic._tables
+    before = tables.current
+    seen = [before]
+    changing = asyncio.create_task(serving.edit(*(host(f"h{at}", "a/two:80") for at in range(100))))
+
+    while not changing.done():
+        await asyncio.sleep(0)
+        if tables.current is not seen[-1]:
+            seen.append(tables.current)
+        served = {found.backends[0].backend for _, found in seen[-1].routes()}
+        assert len(served) == 1
+
+    assert seen == [before, tables.current]
+    assert seen[-1] is not before
+    await serving.traffic.tidy()
+    await serving.traffic.drain(0, closing=False)
