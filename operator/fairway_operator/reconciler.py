@@ -11,6 +11,7 @@ The one rule: publishing comes first and depends on nothing that is written to
 the cluster. Status is told afterwards, and may be late or fail.
 """
 
+import gc
 import time
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
@@ -34,6 +35,12 @@ from fairway_operator.world import World
 from fairway_snapshot.digest import Digest
 from fairway_snapshot.protocol import START, Position
 from fairway_snapshot.tree import Snapshot
+
+FIRST_LISTS = 1_000
+"""
+Events of a batch that is no edit: ten thousand Ingresses with their Services and endpoints take
+2.3 s of CPU instead of 3.2 s without the garbage collector.
+"""
 
 REMEMBERED_ROOTS = 256
 """An acknowledgement of a root older than this many snapshots counts as one of nothing."""
@@ -111,6 +118,18 @@ class Reconciler:
 
     def apply(self, batch: Batch) -> Commit:
         """Work the batch into the World, publish what comes of it, and plan what to write."""
+        if len(batch.events) < FIRST_LISTS:
+            return self._apply(batch)
+        # All that is made here stays. The collector would look at it again and again, now and
+        # for as long as we live.
+        gc.disable()
+        try:
+            return self._apply(batch)
+        finally:
+            gc.freeze()
+            gc.enable()
+
+    def _apply(self, batch: Batch) -> Commit:
         started_at = self._around.clock()
         world = self.world
         for event in batch.events:

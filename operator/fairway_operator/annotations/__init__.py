@@ -89,6 +89,9 @@ class _Row(NamedTuple):
 _INGRESS: Final = frozenset({Kind.INGRESS})
 _ROUTES: Final = frozenset({Kind.INGRESS, Kind.ROUTE})
 _SERVICE: Final = frozenset({Kind.SERVICE})
+_CLASS: Final = frozenset({Kind.INGRESS_CLASS})
+"""For all objects of the class; no row of these is a filter."""
+_DEFAULTS: Final = _INGRESS | _CLASS
 
 _CHECK: Final = "health-check"
 
@@ -97,15 +100,17 @@ TABLE: Final[Mapping[str, _Row]] = {
     "rewrite-prefix": _Row("rewrite_prefix", paths.parse_rewrite_prefix, _INGRESS, is_filter=True),
     "request-headers": _Row("request_headers", headers.parse_request, _INGRESS, is_filter=True),
     "response-headers": _Row("response_headers", headers.parse_response, _INGRESS, is_filter=True),
-    "ssl-redirect": _Row("ssl_redirect", redirects.parse_ssl_redirect, _INGRESS),
-    "request-timeout": _Row("request_timeout", limits.parse_timeout, _INGRESS),
-    "backend-request-timeout": _Row("backend_request_timeout", limits.parse_timeout, _INGRESS),
-    "connect-timeout": _Row("connect_timeout", limits.parse_timeout, _INGRESS),
-    "idle-timeout": _Row("idle_timeout", limits.parse_timeout, _INGRESS),
-    "retry-attempts": _Row("retry_attempts", retries.parse_attempts, _INGRESS),
-    "retry-codes": _Row("retry_codes", retries.parse_codes, _INGRESS),
-    "retry-budget": _Row("retry_budget", retries.parse_budget, _INGRESS | _SERVICE),
-    "max-body-size": _Row("max_body_bytes", limits.parse_size, _ROUTES),
+    "ssl-redirect": _Row("ssl_redirect", redirects.parse_ssl_redirect, _DEFAULTS),
+    "request-timeout": _Row("request_timeout", limits.parse_timeout, _DEFAULTS),
+    "backend-request-timeout": _Row(
+        "backend_request_timeout", limits.parse_timeout, _INGRESS | _CLASS
+    ),
+    "connect-timeout": _Row("connect_timeout", limits.parse_timeout, _DEFAULTS),
+    "idle-timeout": _Row("idle_timeout", limits.parse_timeout, _DEFAULTS),
+    "retry-attempts": _Row("retry_attempts", retries.parse_attempts, _DEFAULTS),
+    "retry-codes": _Row("retry_codes", retries.parse_codes, _DEFAULTS),
+    "retry-budget": _Row("retry_budget", retries.parse_budget, _DEFAULTS | _SERVICE),
+    "max-body-size": _Row("max_body_bytes", limits.parse_size, _ROUTES | _CLASS),
     "allow-encoded-slash": _Row("allow_encoded_slash", paths.parse_encoded_slash, _ROUTES),
     "balance": _Row("balance", backends.parse_balance, _SERVICE),
     "sticky-cookie": _Row("sticky_cookie", backends.parse_sticky_cookie, _SERVICE),
@@ -132,7 +137,7 @@ TABLE: Final[Mapping[str, _Row]] = {
 def route_options(
     subject: ObjectRef, given: tuple[tuple[str, str], ...]
 ) -> tuple[RouteOptions, tuple[Finding, ...]]:
-    """Read the annotations of an Ingress or a Route; names come without the prefix."""
+    """Read the annotations of an Ingress, a Route or a class; names come without the prefix."""
     return _read(RouteOptions, subject, given)
 
 

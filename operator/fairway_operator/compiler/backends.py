@@ -12,7 +12,7 @@ from collections.abc import Iterable
 
 from fairway_operator.annotations import BackendOptions, backend_options
 from fairway_operator.compiler.contribution import BackendUse
-from fairway_operator.compiler.references import is_local
+from fairway_operator.compiler.references import H2_HINT, is_local, unspoken
 from fairway_operator.compiler.settings import CompilerSettings
 from fairway_operator.findings import Finding, Reason, Severity
 from fairway_operator.refs import ObjectRef
@@ -65,11 +65,11 @@ def service_findings(world: World, ref: ObjectRef) -> tuple[Finding, ...]:
             field=f"spec.ports[{at}].appProtocol",
             reason=Reason.UNSUPPORTED_PROTOCOL,
             severity=Severity.WARNING,
-            message="HTTP/2 without TLS is not spoken to backends; HTTP/1.1 is",
-            hint="let the backend speak HTTP/1.1 on this port",
+            message="HTTP/2 (and so gRPC) is not spoken to backends; HTTP/1.1 is",
+            hint=H2_HINT,
         )
         for at, port in enumerate(service.ports)
-        if port.app_protocol == "kubernetes.io/h2c"
+        if unspoken(service, port.number) is not None
     )
     return (*world.problems(ref), *findings, *spoken)
 

@@ -12,6 +12,7 @@ from typing import Final
 import msgspec
 from rpds import HashTrieMap
 
+from fairway_operator.annotations import route_options
 from fairway_operator.compiler.backends import build_backend, service_findings
 from fairway_operator.compiler.certificates import CertificateChecks
 from fairway_operator.compiler.classes import is_our_class, is_ours
@@ -239,8 +240,11 @@ class Compiler:
         if ref.kind is Kind.SERVICE and ref not in world.undecodable:
             return service_findings(world, ref) if ref in self._memo.uses_of else ()
         found = world.get(ref)
-        if isinstance(found, IngressClass) and found.controller != self.settings.controller_name:
-            return ()
+        if isinstance(found, IngressClass):
+            if found.controller != self.settings.controller_name:
+                return ()
+            _, findings = route_options(ref, found.annotations)
+            return world.problems(ref) + findings
         return world.problems(ref)
 
     def _tell(self, ref: ObjectRef, findings: tuple[Finding, ...]) -> bool:

@@ -9,7 +9,7 @@ through to a shorter path.
 
 from collections.abc import Iterator
 
-from fairway_operator.annotations import RouteOptions, route_options
+from fairway_operator.annotations import route_options
 from fairway_operator.compiler.contribution import (
     Age,
     BackendUse,
@@ -17,6 +17,7 @@ from fairway_operator.compiler.contribution import (
     Contribution,
     age_of,
 )
+from fairway_operator.compiler.defaults import retry_of, timeouts_of, with_defaults
 from fairway_operator.compiler.lookup import Lookup
 from fairway_operator.compiler.matches import ALL_PATHS, BadMatch, order_of, path_match
 from fairway_operator.compiler.references import Reference, nowhere, resolve
@@ -31,10 +32,8 @@ from fairway_snapshot.model import (
     HostPattern,
     PathKind,
     PathMatch,
-    Retry,
     Route,
     RouteMatch,
-    Timeouts,
     WeightedBackend,
 )
 
@@ -54,7 +53,8 @@ class _IngressCompilation:
         self._ingress = ingress
         self._lookup = lookup
         self._age: Age = age_of(ingress.ref, ingress.metadata.created)
-        self._options, problems = route_options(ingress.ref, ingress.annotations)
+        own, problems = route_options(ingress.ref, ingress.annotations)
+        self._options = with_defaults(ingress, own, lookup)
         self._findings: list[Finding] = list(problems)
         self._backends: set[BackendUse] = set()
         self._hosts: dict[HostPattern, list[Candidate]] = {}
@@ -147,8 +147,8 @@ class _IngressCompilation:
             match=match,
             filters=tuple(self._filters(host, match.path)),
             backends=(WeightedBackend(backend=backend),),
-            timeouts=_timeouts(options),
-            retry=_retry(options),
+            timeouts=timeouts_of(options),
+            retry=retry_of(options),
             allow_encoded_slash=options.allow_encoded_slash,
             max_body_bytes=options.max_body_bytes,
         )
@@ -185,22 +185,3 @@ class _IngressCompilation:
 
 def _wrote_rules(ingress: Ingress) -> bool:
     return any(each.field.startswith("spec.rules") for each in ingress.problems)
-
-
-def _timeouts(options: RouteOptions) -> Timeouts:
-    return Timeouts(
-        request=options.request_timeout,
-        backend_request=options.backend_request_timeout,
-        connect=options.connect_timeout,
-        idle=options.idle_timeout,
-    )
-
-
-def _retry(options: RouteOptions) -> Retry | None:
-    attempts, codes, budget = options.retry_attempts, options.retry_codes, options.retry_budget
-    if attempts is None and codes is None and budget is None:
-        return None
-    if attempts == 0:
-        # Nothing said would leave the data plane's one attempt.
-        return Retry(budget=0)
-    return Retry(attempts=attempts or 1, codes=codes or (), budget=budget)

@@ -12,15 +12,21 @@ from typing import NamedTuple
 
 from fairway_operator.compiler.contribution import BackendUse
 from fairway_operator.compiler.lookup import Lookup
-from fairway_operator.findings import Finding, Reason
+from fairway_operator.findings import Finding, Reason, Severity
 from fairway_operator.refs import ObjectRef
 from fairway_operator.resources import Service
 from fairway_operator.resources.service import Port
 from fairway_snapshot.model import BackendId
 
+_HTTP_2 = frozenset({"kubernetes.io/h2c", "h2c", "http2", "grpc"})
+
+H2_HINT = (
+    "if the backend speaks HTTP/1.1 too, say so: fairway.dev/backend-protocol: http on the Service"
+)
+
 
 class Resolved(NamedTuple):
-    """A backend, and what is wrong with it if it cannot be used."""
+    """A backend, if it can be used, and what is wrong with it."""
 
     id: BackendId
     use: BackendUse | None
@@ -75,7 +81,30 @@ def resolve(lookup: Lookup, reference: Reference) -> Resolved:
     refused = _refused(lookup, subject, service, f"{field}.name")
     if refused is not None:
         return Resolved(backend, None, refused)
-    return Resolved(backend, BackendUse(backend, service.ref, number), None)
+    spoken = unspoken(service, number)
+    warning = None
+    if spoken is not None:
+        warning = Finding(
+            subject=subject,
+            field=f"{field}.port",
+            reason=Reason.UNSUPPORTED_PROTOCOL,
+            severity=Severity.WARNING,
+            message=f"port {number} of Service {name!r} says appProtocol {spoken}, and HTTP/1.1"
+            " is what is spoken to it: HTTP/2 (and so gRPC) is not spoken to backends",
+            hint=H2_HINT,
+        )
+    return Resolved(backend, BackendUse(backend, service.ref, number), warning)
+
+
+def unspoken(service: Service, number: int) -> str | None:
+    """Return the protocol that a port asks for and that nobody here speaks; None is all well."""
+    if any(name == "backend-protocol" for name, _ in service.annotations):
+        # Its owner has said what is to be spoken instead.
+        return None
+    for port in service.ports:
+        if port.number == number and (port.app_protocol or "").lower() in _HTTP_2:
+            return port.app_protocol
+    return None
 
 
 def _number(service: Service, port: int | str) -> int | None:

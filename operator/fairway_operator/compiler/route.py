@@ -18,6 +18,7 @@ from fairway_operator.compiler.contribution import (
     Contribution,
     age_of,
 )
+from fairway_operator.compiler.defaults import retry_of, timeouts_of, with_defaults
 from fairway_operator.compiler.filters import BadFilter, answers, compile_filter
 from fairway_operator.compiler.lookup import Lookup
 from fairway_operator.compiler.matches import BadMatch, order_of, route_match
@@ -49,7 +50,8 @@ class _RouteCompilation:
         self._spec = route.spec
         self._lookup = lookup
         self._age: Age = age_of(route.ref, route.metadata.created)
-        self._options, problems = route_options(route.ref, route.annotations)
+        own, problems = route_options(route.ref, route.annotations)
+        self._options = with_defaults(route, own, lookup)
         self._findings: list[Finding] = list(problems)
         self._backends: set[BackendUse] = set()
 
@@ -108,7 +110,7 @@ class _RouteCompilation:
         name = f"{self._route.ref.namespace}/{self._route.ref.name}/{rule.name or at}"
         backends = self._targets(rule, field)
         timeouts = self._timeouts(rule, field)
-        retry = _retry(rule.retry)
+        retry = retry_of(self._options) if rule.retry is None else _retry(rule.retry)
         for index, given in enumerate(rule.matches or _EVERYTHING):
             match = self._match(given, f"{field}.matches[{index}]")
             if match is None:
@@ -223,7 +225,13 @@ class _RouteCompilation:
                     "one attempt may not take longer than the whole request",
                     f"write at most {given.request}, the value of timeouts.request",
                 )
-        return made
+        defaults = timeouts_of(self._options)
+        return model.Timeouts(
+            request=_or(made.request, defaults.request),
+            backend_request=_or(made.backend_request, defaults.backend_request),
+            connect=_or(made.connect, defaults.connect),
+            idle=_or(made.idle, defaults.idle),
+        )
 
     def _unserved(self) -> tuple[WeightedBackend, ...]:
         return (WeightedBackend(backend=nowhere(self._route.ref.namespace)),)
@@ -241,9 +249,11 @@ def _seconds(text: str | None) -> float | None:
     return None if text is None else parse_duration(text)
 
 
-def _retry(given: Retry | None) -> model.Retry | None:
-    if given is None:
-        return None
+def _or(own: float | None, default: float | None) -> float | None:
+    return default if own is None else own
+
+
+def _retry(given: Retry) -> model.Retry:
     return model.Retry(
         attempts=given.attempts,
         codes=tuple(sorted(set(given.codes))),

@@ -162,9 +162,11 @@ class Objects:
         """A Service and one endpoint."""
         return [self.service(name), self.slice(name, address)]
 
-    def secret(self, name: str, *hosts: str, rsa_bits: int = 0, **more: Any) -> Body:
+    def secret(
+        self, name: str, *hosts: str, rsa_bits: int = 0, days: int = 3650, **more: Any
+    ) -> Body:
         """A certificate for ``hosts``, with its key: ECDSA unless RSA is asked for."""
-        chain, key = self.certificate(*hosts, rsa_bits=rsa_bits)
+        chain, key = self.certificate(*hosts, rsa_bits=rsa_bits, days=days)
         data = {"tls.crt": b64encode(chain).decode(), "tls.key": b64encode(key).decode()}
         return {
             "kind": "Secret",
@@ -173,7 +175,7 @@ class Objects:
             "data": data | more,
         }
 
-    def certificate(self, *hosts: str, rsa_bits: int = 0) -> tuple[bytes, bytes]:
+    def certificate(self, *hosts: str, rsa_bits: int = 0, days: int = 3650) -> tuple[bytes, bytes]:
         key = (
             rsa.generate_private_key(65537, rsa_bits)
             if rsa_bits
@@ -188,7 +190,7 @@ class Objects:
             .public_key(key.public_key())
             .serial_number(x509.random_serial_number())
             .not_valid_before(start)
-            .not_valid_after(start + timedelta(days=3650))
+            .not_valid_after(start + timedelta(days=days))
             .add_extension(
                 x509.SubjectAlternativeName([x509.DNSName(host) for host in hosts]), critical=False
             )

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from fairway_operator.refs import Kind
+from fairway_operator.refs import Kind, ObjectRef
 from fairway_snapshot.model import HashKey, HealthCheck
 
 if TYPE_CHECKING:
@@ -235,6 +235,38 @@ def test_s9_app_protocol(
     (backend,) = seen.snapshot.backends.values()
     assert backend.protocol == protocol
     assert seen.reasons("a", Kind.SERVICE) == reasons
+    # Who refers to it is told as well: authors of Services and of routes are often different.
+    assert seen.reasons("i") == reasons
+    assert seen.ask("x.com/") in ("shop/a:80", "503")
+
+
+@pytest.mark.parametrize("spoken", ["kubernetes.io/h2c", "h2c", "http2", "grpc"])
+def test_s9_http_2_is_warned_of_where_it_is_used_and_http_1_1_is_spoken(
+    compiled: Compile, objects: Objects, spoken: str
+) -> None:
+    used = {"name": "http", "port": 80, "appProtocol": spoken}
+    plain = {"name": "plain", "port": 81}
+    rule = {"backendRefs": [{"name": "a", "port": "http"}]}
+    steps = compiled.steps()
+
+    seen = steps.put(
+        objects.route("r", rule),
+        objects.ingress("other", "x.com ^/ a:81"),
+        objects.service("a", used, plain),
+        objects.slice("a", "10.0.0.1"),
+    )
+
+    (finding,) = seen.findings("r", Kind.ROUTE)
+    assert (finding.field, finding.severity) == ("spec.rules[0].backendRefs[0].port", "warning")
+    assert "gRPC" in finding.message
+    assert seen.ask("a.example/") == "shop/a:80"
+    assert seen.reasons("other") == []
+    conditions = seen.compilation.serving[ObjectRef(Kind.ROUTE, "shop", "r")].conditions
+    assert all(each.status for each in conditions)
+
+    said = {"fairway.dev/backend-protocol": "http"}
+    told = steps.put(objects.service("a", used, plain, annotations=said))
+    assert told.findings() == ()
 
 
 def test_s10_a_service_of_another_namespace_is_never_used(

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from fairway_operator.refs import Kind
+from fairway_snapshot.model import Retry
 
 if TYPE_CHECKING:
     from tests.fairway_operator.compiler.conftest import Compile, Objects
@@ -122,3 +123,70 @@ def test_c6_parameters_are_reported_on_the_class_and_everything_serves(
     assert seen.ask("x.com/") == "shop/a:80"
     (finding,) = seen.findings()
     assert (finding.subject.name, finding.field) == ("fairway", "spec.parameters")
+
+
+def test_c6_annotations_of_a_class_are_the_defaults_of_its_objects(
+    compiled: Compile, objects: Objects
+) -> None:
+    ours = ingress_class("fairway", "fairway.dev/ingress-controller")
+    ours["metadata"]["annotations"] = {
+        "fairway.dev/request-timeout": "30s",
+        "fairway.dev/retry-attempts": "2",
+        "fairway.dev/max-body-size": "8Mi",
+    }
+    rule = {"backendRefs": [{"name": "a", "port": 80}]}
+    own = rule | {"timeouts": {"request": "5s", "connect": "1s"}, "retry": {"codes": [503]}}
+    steps = compiled.steps()
+    given = {"fairway.dev/request-timeout": "0s"}
+
+    seen = steps.put(
+        ours,
+        objects.ingress("i", "silent.com ^/ a:80"),
+        objects.ingress("j", "says.com ^/ a:80", annotations=given),
+        objects.route("r", rule, hosts=["silent.route"]),
+        objects.route("s", own, hosts=["says.route"]),
+        objects.web("a"),
+    )
+
+    found = {host: seen.route(f"{host}/") for host in seen.snapshot.hosts}
+    shown = {
+        host: (route.timeouts.request, route.retry, route.max_body_bytes)
+        for host, route in found.items()
+        if route is not None
+    }
+    assert shown == {
+        "silent.com": (30.0, Retry(attempts=2), 8 * 2**20),
+        "says.com": (0.0, Retry(attempts=2), 8 * 2**20),
+        "silent.route": (30.0, Retry(attempts=2), 8 * 2**20),
+        "says.route": (5.0, Retry(attempts=1, codes=(503,)), 8 * 2**20),
+    }
+    assert seen.findings() == ()
+
+    del ours["metadata"]["annotations"]
+    bare = steps.put(ours).route("silent.com/")
+    assert bare is not None
+    assert (bare.timeouts.request, bare.retry, bare.max_body_bytes) == (None, None, None)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "reason"),
+    [
+        ("request-timeout", "soon", "InvalidAnnotation"),
+        ("response-headers", "x-frame-options: DENY", "UnknownAnnotation"),
+        ("no-such-thing", "x", "UnknownAnnotation"),
+    ],
+)
+def test_c6_a_bad_default_is_told_on_the_class_alone_and_everything_serves(
+    compiled: Compile, objects: Objects, name: str, value: str, reason: str
+) -> None:
+    ours = ingress_class("fairway", "fairway.dev/ingress-controller")
+    theirs = ingress_class("nginx", "k8s.io/ingress-nginx")
+    for each in (ours, theirs):
+        each["metadata"]["annotations"] = {f"fairway.dev/{name}": value}
+
+    seen = compiled(ours, theirs, objects.ingress("i", "x.com ^/ a:80"), objects.web("a"))
+
+    assert seen.ask("x.com/") == "shop/a:80"
+    (finding,) = seen.findings()
+    assert (finding.subject.kind, finding.subject.name) == (Kind.INGRESS_CLASS, "fairway")
+    assert finding.reason == reason

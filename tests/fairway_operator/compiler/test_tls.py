@@ -130,6 +130,18 @@ def test_t4_a_bad_secret_leaves_the_default_certificate_and_other_hosts_alone(
     assert mended.findings("i") == ()
 
 
+def test_t4_a_certificate_that_has_expired_is_served(compiled: Compile, objects: Objects) -> None:
+    """Clients that do not mind go on, and the metric of its expiry tells whom it concerns."""
+    seen = compiled(
+        objects.ingress("i", "x.com ^/ a:80", tls=[tls("cert", "x.com")]),
+        objects.web("a"),
+        objects.secret("cert", "x.com", days=1),
+    )
+
+    assert seen.certificate("x.com") == "shop/cert"
+    assert seen.ask("x.com/", tls=True) == "shop/a:80"
+
+
 def test_t4_a_missing_secret_is_picked_up_when_it_appears_and_dropped_when_it_goes(
     compiled: Compile, objects: Objects
 ) -> None:
