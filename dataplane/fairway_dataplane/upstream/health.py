@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from fairway_dataplane.tally import BackendTally
     from fairway_dataplane.upstream.backend_task import BackendTask
 
+_EVER = -math.inf
+
 FIRST_SECONDS = 0.5
 LONGEST_SECONDS = 30.0
 
@@ -118,8 +120,8 @@ class Endpoint:
         self.unwell = False
         self.barred = False
         self.strikes = 0
-        self.warm_since = -math.inf
-        self.came_at = -math.inf
+        self.warm_since = _EVER
+        self.came_at = _EVER
         self.answers = 0
         self.answer_seconds = 0.0
         self.latency = 0.0
@@ -224,12 +226,12 @@ class Judge:
     def keep(self, endpoints: Iterable[Endpoint], now: float) -> None:
         """Judge these from now on; of fewer endpoints, fewer may be out."""
         self._endpoints = tuple(endpoints)
-        self.suspects.intersection_update(self._endpoints)
-        self._weigh_unwell(now)
-        ejected = [each for each in self._endpoints if each.ejected_until > now and not each.barred]
-        ejected.sort(key=_ejected_until)
-        while ejected and not self._bears(self._out(now)):
-            ejected.pop(0).release(now)
+        if self.suspects:
+            self.suspects.intersection_update(self._endpoints)
+        for each in self._endpoints:
+            if each.unwell or each.ejected_until > now:
+                self._thin_out(now)
+                return
 
     def note_failure(self, endpoint: Endpoint, now: float) -> None:
         """Count a failed request; too many in a row eject."""
@@ -269,6 +271,14 @@ class Judge:
     def panics(self) -> bool:
         """Tell whether so many do not pass their checks that the checks are not followed."""
         return any(each.unwell and not each.barred for each in self._endpoints)
+
+    def _thin_out(self, now: float) -> None:
+        """Take back in what is out beyond the share, first what would be back first."""
+        self._weigh_unwell(now)
+        ejected = [each for each in self._endpoints if each.ejected_until > now and not each.barred]
+        ejected.sort(key=_ejected_until)
+        while ejected and not self._bears(self._out(now)):
+            ejected.pop(0).release(now)
 
     def _weigh_unwell(self, now: float) -> None:
         """Bar all that are unwell, or none: those that are left must be able to carry the load."""
