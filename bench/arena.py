@@ -10,6 +10,7 @@ import datetime as dt
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -29,7 +30,7 @@ from bench.peers.haproxy import Haproxy
 from bench.peers.nginx import Nginx
 from bench.peers.traefik import Traefik
 from bench.processes import alive, free_port, rss_mb, wait_for
-from bench.workloads import HOST, Shape, Workload
+from bench.workloads import HOST, Workload
 
 CONTESTANTS: dict[str, peers.Contestant] = {
     "fairway": Fairway("fairway"),
@@ -112,8 +113,8 @@ class Arena:
     ) -> Running:
         """Start a contestant in the shape of a workload; ``program`` is another Fairway."""
         shape = workload.shape
-        place = self._folder / f"{name.replace(' ', '-')}-{_name_of(shape)}"
-        place.mkdir()
+        place = Path(tempfile.mkdtemp(prefix=f"{name.replace(' ', '-')}-", dir=self._folder))
+        place.chmod(0o755)
         certificate, key = _certificate(place)
         programs = self._programs
         setting = peers.Setting(
@@ -231,11 +232,6 @@ def _hold_idle(
     more = rss_mb(one.process.pid) - before
     into.idle_kb = more * 1024 / using.workload.idle_connections
     return idle
-
-
-def _name_of(shape: Shape) -> str:
-    words = [str(shape.hosts), str(shape.workers)]
-    return "-".join([*words, *(["changing"] * shape.changing), *(["idle"] * shape.idle)])
 
 
 def _certificate(folder: Path) -> tuple[Path, Path]:

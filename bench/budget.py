@@ -6,11 +6,13 @@ Where the microseconds of one request go.
 A worker is loaded as by the benchmark and sampled by ``perf`` meanwhile. What a
 request cost is measured by the kernel's clock, as everywhere; the samples only
 say how it divides, so that the parts always sum to the measured figure. With the
-compiled build each module of ours is a part.
+compiled build each module of ours is a part. The docs show the shares kept in
+``results/budget.json`` (``--json``) of the figures in ``results/published.json``.
 """
 
 import argparse
 import contextlib
+import json
 import subprocess
 import sys
 import tempfile
@@ -40,6 +42,7 @@ def main() -> int:
     options = _options()
     programs = install.install(set())
     programs["fairway"] = str(options.fairway or install.fairway(ROOT, Path(sys.executable)))
+    shares: dict[str, dict[str, float]] = {}
     with (
         tempfile.TemporaryDirectory(prefix="fairway-budget-") as folder,
         Arena(Path(folder), programs) as arena,
@@ -50,6 +53,9 @@ def main() -> int:
                 running = arena.start(stack, "fairway", workload)
                 parts = _measure(arena, running, workload, options.seconds)
             _show(workload, parts)
+            shares[name] = _shares_of(parts)
+    if options.json:
+        options.json.write_text(json.dumps(shares, indent=2) + "\n")
     return 0
 
 
@@ -113,7 +119,7 @@ def _part(line: str) -> str:
             if part == "interpreter" and symbol.startswith(("_PyEval", "PyEval")):
                 return "interpreter: bytecode"
             return part if part != "interpreter" else "interpreter: objects and calls"
-    return f"other: {name}"
+    return "everything else"
 
 
 def _show(workload: Workload, parts: Mapping[str, float]) -> None:
@@ -126,13 +132,19 @@ def _show(workload: Workload, parts: Mapping[str, float]) -> None:
     print(f"| **sum** | **{total:.2f}** | |")
 
 
+def _shares_of(parts: Mapping[str, float]) -> dict[str, float]:
+    total = sum(parts.values())
+    return {part: round(cost / total, 4) for part, cost in _ordered(parts)}
+
+
 def _ordered(parts: Mapping[str, float]) -> Iterable[tuple[str, float]]:
     """Largest first; what is below a hundredth of all is one line."""
     total = sum(parts.values())
-    small = {part: cost for part, cost in parts.items() if cost < total / 100}
+    rest = "everything else"
+    small = {part: cost for part, cost in parts.items() if cost < total / 100 or part == rest}
     shown = [item for item in parts.items() if item[0] not in small]
     shown.sort(key=lambda item: -item[1])
-    return [*shown, ("everything else", sum(small.values()))] if small else shown
+    return [*shown, (rest, sum(small.values()))] if small else shown
 
 
 def _options() -> argparse.Namespace:
@@ -140,6 +152,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("workloads", nargs="+", choices=sorted(WORKLOADS))
     parser.add_argument("--fairway", type=Path, metavar="PROGRAM", help="another installation's")
     parser.add_argument("--seconds", type=int, default=6)
+    parser.add_argument("--json", type=Path, metavar="FILE", help="for results/budget.json")
     return parser.parse_args()
 
 

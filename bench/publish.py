@@ -21,6 +21,7 @@ ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "bench" / "results"
 PUBLISHED = RESULTS / "published.json"
 CHART = RESULTS / "published.svg"
+BUDGET = RESULTS / "budget.json"
 
 _NAMES = {
     "fairway": "Fairway",
@@ -33,6 +34,8 @@ _NAMES = {
 assert list(_NAMES) == list(COLORS)
 
 _IN_README = ("a", "an", "b", "c", "ct", "d", "e", "er", "w", "f10000", "churn")
+
+_REST = "everything else"
 
 TARGETS: dict[str, float] = {
     **dict.fromkeys(("a", "ah", "an", "b", "d", "churn"), 2.0),
@@ -61,6 +64,7 @@ def pages(result: Mapping[str, Any]) -> Iterator[tuple[Path, str]]:
                 "cost": _cost(result, tuple(result["workloads"]), targets=True),
                 "latency": _latency(result),
                 "memory": _memory(result),
+                "budget": _budget(result, json.loads(BUDGET.read_text())),
                 "when": _when(result),
             },
         ),
@@ -147,6 +151,28 @@ def _memory(result: Mapping[str, Any]) -> str:
         cells = [rows.get(workload, {}).get(name, {}).get(field) for name in names]
         lines.append([label, *("" if cell is None else f"{cell:.1f}" for cell in cells)])
     return _table(["resident memory", *(_NAMES[name] for name in names)], lines)
+
+
+def _budget(result: Mapping[str, Any], shares: Mapping[str, Mapping[str, float]]) -> str:
+    """Divide the figures of Fairway by the shares that were sampled."""
+    costs = {name: result["workloads"][name]["fairway"]["cpu_us"] for name in shares}
+    parts = {part for found in shares.values() for part in found} - {_REST}
+    first = next(iter(shares.values()))
+    ordered = sorted(parts, key=lambda part: (-first.get(part, 0.0), part))
+    lines = [
+        [part, *(_microseconds(costs[name] * shares[name].get(part, 0.0)) for name in shares)]
+        for part in ordered
+    ]
+    rest = [
+        costs[name] * (1 - sum(shares[name].get(part, 0.0) for part in parts)) for name in shares
+    ]
+    lines.append([_REST, *(_microseconds(cost) for cost in rest)])
+    lines.append(["**sum**", *(f"**{costs[name]:,.1f}**" for name in shares)])
+    return _table(["µs of a request", *shares], lines)
+
+
+def _microseconds(cost: float) -> str:
+    return "" if cost < 0.05 else f"{cost:,.1f}"
 
 
 def _contestants(result: Mapping[str, Any]) -> list[str]:
