@@ -12,10 +12,12 @@ from typing import TYPE_CHECKING, Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fairway_operator.compiler import Compilation, Compiler, CompilerSettings
+from fairway_operator.compiler import Compilation, Compiler, CompilerSettings, Standing
+from fairway_operator.effects import NO_RECEIPTS, EmitEvent, PatchStatus, plan_effects
 from fairway_operator.refs import Kind, ObjectRef
 from fairway_operator.resources import Resource, Undecodable, decode
 from fairway_operator.world import EMPTY, World
+from tests.fairway_operator.compiler.conftest import Objects
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -29,6 +31,10 @@ OURS = decode(
     Kind.INGRESS_CLASS,
     {"metadata": {"name": "fairway"}, "spec": {"controller": "fairway.dev/ingress-controller"}},
 )
+
+PAIRS: list[Body] = [
+    Objects().secret("pair", "x.com", "y.com", rsa_bits=bits)["data"] for bits in (0, 0, 2048)
+]
 
 namespaces = st.sampled_from(["one", "two"])
 names = st.sampled_from(["a", "b", "c"])
@@ -123,7 +129,8 @@ def backing(draw: st.DrawFn) -> tuple[Kind, Body]:
             }
             return Kind.REFERENCE_GRANT, {"metadata": meta, "spec": grant}
         case _:
-            return Kind.SECRET, {"metadata": meta, "type": "kubernetes.io/tls", "data": {}}
+            data = draw(st.sampled_from([{}, *PAIRS]))
+            return Kind.SECRET, {"metadata": meta, "type": "kubernetes.io/tls", "data": data}
 
 
 @st.composite
@@ -139,8 +146,38 @@ def broken(draw: st.DrawFn) -> tuple[Kind, Body]:
             "defaultBackend": draw(json),
             "hosts": draw(json),
         }
+    meta["annotations"] = draw(st.dictionaries(our_annotations, st.text(max_size=5), max_size=2))
     kind = draw(st.sampled_from(list(Kind)))
     return kind, {"metadata": meta, "spec": spec, "data": draw(json), "endpoints": draw(json)}
+
+
+our_annotations = st.sampled_from(
+    [
+        f"fairway.dev/{name}"
+        for name in ("strip-prefix", "request-timeout", "balance", "retry-budget", "ssl-redirect")
+    ]
+)
+
+
+@st.composite
+def mangled(draw: st.DrawFn) -> tuple[Kind, Body]:
+    """An Ingress or a Route among the good ones, of which some part is anything at all."""
+    kind, body = draw(ingresses() | routes())
+    body["metadata"] |= {"name": "bad", "creationTimestamp": "2026-02-01T00:00:00Z"}
+    body["metadata"]["annotations"] = draw(
+        st.dictionaries(our_annotations, st.text(max_size=5), max_size=2)
+    )
+    part: Any = body["spec"]
+    for _ in range(draw(st.integers(1, 6))):
+        keys: list[Any] = list(part) if isinstance(part, dict) else list(range(len(part)))
+        key = draw(st.sampled_from(keys or [None]))
+        if key is None:
+            break
+        if not isinstance(part[key], dict | list) or draw(st.booleans()):
+            part[key] = draw(json)
+            break
+        part = part[key]
+    return kind, body
 
 
 parts = st.one_of(ingresses(), routes(), backing(), backing())
@@ -212,9 +249,9 @@ def _differences(before: Compilation, after: Compilation) -> set[ObjectRef]:
     }
 
 
-@given(worlds, st.lists(broken(), min_size=1, max_size=3))
+@given(worlds, st.lists(broken() | mangled(), min_size=1, max_size=3))
 @settings(max_examples=200, deadline=None)
-def test_broken_objects_leave_the_routes_of_others_as_they_were(
+def test_broken_objects_leave_what_others_have_as_it_was(
     good: list[tuple[Kind, Body]], bad: list[tuple[Kind, Body]]
 ) -> None:
     resources = _decoded(good)
@@ -222,9 +259,61 @@ def test_broken_objects_leave_the_routes_of_others_as_they_were(
 
     after = _compile([*resources, *_decoded(bad)[1:]])
 
-    assert _routes(after, without="broken") == _routes(before, without="broken")
+    kept, had = _routes_of_others(after), _routes_of_others(before)
+    assert {host: kept.get(host, ()) for host in had} == had
+    old, new = before.snapshot, after.snapshot
+    for section in ("backends", "certificates", "server_names"):
+        present = dict(getattr(new, section).items())
+        for key, leaf in getattr(old, section).items():
+            assert present[key] == leaf, section
     for ref, findings in before.findings.items():
         assert after.findings[ref] == findings
+
+
+@given(worlds, mangled())
+@settings(max_examples=200, deadline=None)
+def test_what_is_quarantined_is_visible_wherever_people_look(
+    good: list[tuple[Kind, Body]], bad: tuple[Kind, Body]
+) -> None:
+    """In conditions, events, status and the standing that metrics and the CLI show."""
+    resource = decode(*bad)
+    world = _world([*_decoded(good), resource])
+    after = Compiler(HISTORY_FREE).compile(world)
+    serving = after.serving.get(resource.ref)
+    if serving is None:
+        # Nobody's, or not of our class: nobody is told anything.
+        assert resource.ref not in after.findings or isinstance(resource, Undecodable)
+        return
+
+    findings = after.findings.get(resource.ref, ())
+    effects = plan_effects(
+        after, world, NO_RECEIPTS, ("203.0.113.7",), now="2026-02-02T00:00:00Z",
+        only={resource.ref},
+    )  # fmt: skip
+
+    told = [each for each in effects if isinstance(each, EmitEvent)]
+    assert [each.reason for each in told] == [each.reason for each in findings]
+    errors = [each for each in findings if each.severity == "error" and each.reason != "Conflict"]
+    (status,) = [each.manifest["status"] for each in effects if isinstance(each, PatchStatus)]
+    assert any(not each.status for each in serving.conditions) >= bool(errors)
+    assert (serving.standing is not Standing.LIVE) <= bool(errors)
+    if errors:
+        assert any(each.reason in str(status) for each in errors)
+
+
+def _routes_of_others(compilation: Compilation) -> dict[HostPattern, list[str]]:
+    """Return routes as their authors wrote them; a default backend gives way to a written path."""
+    found = {
+        host: [
+            str(route)
+            for route in virtual_host.routes
+            if "/bad/" not in route.name
+            and not route.name.startswith("broken/")
+            and not route.name.endswith("/default")
+        ]
+        for host, virtual_host in compilation.snapshot.hosts.items()
+    }
+    return {host: lines for host, lines in found.items() if lines}
 
 
 @given(worlds, ingresses() | routes())
