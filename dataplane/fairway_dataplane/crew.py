@@ -7,9 +7,10 @@ successor is up, so what is queued waits milliseconds and not for a new
 process. A planned replacement starts the successor first.
 
 A new snapshot goes to one worker first, and to the others once that one serves
-it. Building is deterministic, so what the first can build all can; a snapshot
-that is refused, or that kills its builder, never reaches a second worker
-that is serving traffic.
+it; only the very first, while the ports are still closed, goes to all at once.
+Building is deterministic, so what the first can build all can; a snapshot that
+is refused, or that kills its builder, never reaches a second worker that is
+serving traffic.
 """
 
 import asyncio
@@ -140,9 +141,10 @@ class Crew:
                 serving = [slot.child for slot in self._slots if slot.child is not None]
                 if not serving:
                     continue
-                first, *others = serving
+                # Before the ports are open, there is nobody whom a bad snapshot could hurt.
+                first, others = (serving[:1], serving[1:]) if self.open else (serving, [])
                 try:
-                    refusal = await first.apply(target)
+                    refusal = await _ask(first, target)
                 except ChildGoneError as error:
                     # Once may be chance; the worker that comes next is asked again.
                     deaths += 1
@@ -404,6 +406,22 @@ class Crew:
         self._tasks.discard(task)
         if not task.cancelled() and task.exception() is not None and not self._failed.done():
             self._failed.set_exception(task.exception() or RuntimeError("unreachable"))
+
+
+async def _ask(children: Sequence[Child], target: Stored) -> str | None:
+    """
+    Have children serve a snapshot at once; return why one refuses it, or None.
+
+    Raises ChildGoneError if none lives to tell; of the others their guards know.
+    """
+    answers = await asyncio.gather(
+        *(child.apply(target) for child in children), return_exceptions=True
+    )
+    gone = [answer for answer in answers if isinstance(answer, BaseException)]
+    for error in gone:
+        if len(gone) == len(answers) or not isinstance(error, ChildGoneError):
+            raise error
+    return next((answer for answer in answers if isinstance(answer, str)), None)
 
 
 async def _feed(child: Child, current: Stored) -> None:

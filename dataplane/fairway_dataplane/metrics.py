@@ -74,9 +74,7 @@ def sum_of(tallies: Iterable[Tally]) -> Tally:
 def retired(tally: Tally) -> Tally:
     """Return what remains of the tally of a worker that is gone: what it counted, no levels."""
     backends = {
-        name: msgspec.structs.replace(
-            backend, active=0, idle=0, endpoints={}, panicking=0, limit=0
-        )
+        name: msgspec.structs.replace(backend, active=0, idle=0, endpoints={}, panicking=0, limit=0)
         for name, backend in tally.backends.items()
     }
     levels: dict[str, Any] = {name: 0 for name in _LEVELS if name in tally.__struct_fields__}

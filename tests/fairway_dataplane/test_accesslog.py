@@ -20,7 +20,7 @@ from fairway_dataplane.exchange import Exchange
 class NoSink:
     """Nobody answers in these tests."""
 
-    def __getattr__(self, name: str) -> Callable[..., None]:
+    def __getattr__(self, name: str) -> Callable[..., Any]:
         raise AssertionError(name)
 
 

@@ -5,6 +5,7 @@ import gc
 import time
 import weakref
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 
@@ -40,7 +41,7 @@ LIMITS = Limits(request_seconds=0.0, backend_request_seconds=60.0, body_bytes=10
 class NoSink:
     """A request in these tests is matched and not answered."""
 
-    def __getattr__(self, name: str) -> Callable[..., None]:
+    def __getattr__(self, name: str) -> Callable[..., Any]:
         raise AssertionError(name)
 
 

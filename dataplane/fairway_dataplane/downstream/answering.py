@@ -105,6 +105,9 @@ class AnswerSide:
         self._write_paused = False
         self._set_deadline()
         exchange = self._exchange
+        if self._state == QUEUED and exchange is None:
+            self._resume_reading()
+            self._queue()
         if exchange is not None and exchange.upstream is not None:
             exchange.upstream.resume()
 
@@ -313,9 +316,12 @@ class AnswerSide:
             else:
                 self._close()
             return
+        if self._write_paused:
+            # Who does not read its answers is asked for no more requests, or they pile up here.
+            self._state = QUEUED
+            return
         self._state = HEAD
-        if not self._write_paused:
-            self.deadline = self._clock.now + self._limits.keep_alive_seconds
+        self.deadline = self._clock.now + self._limits.keep_alive_seconds
         if self._reading_paused:
             self._resume_reading()
         if self._pending and not self._serving:

@@ -244,6 +244,7 @@ class HttpConnection(AnswerSide):
         if self._state == QUEUED:
             self._state = HEAD
             data, self._pending = bytes(self._pending), bytearray()
+            self._set_deadline()
             try:
                 self._serve(data)
             except Exception as bug:  # noqa: BLE001 - see data_received

@@ -312,13 +312,14 @@ class TlsLayer(asyncio.Protocol, asyncio.Transport):
 
     def _expire_in(self, seconds: float) -> None:
         """Set the deadline; all of ours are longer than the second the clock needs to be told."""
-        self._clock.forget(self)
+        if self.deadline == NEVER:
+            self._clock.watch(self)
         self.deadline = self._clock.now + seconds
-        self._clock.watch(self)
 
     def _never_expire(self) -> None:
-        self._clock.forget(self)
-        self.deadline = NEVER
+        if self.deadline != NEVER:
+            self._clock.forget(self)
+            self.deadline = NEVER
 
     def _shake(self) -> None:
         """Take the handshake as far as what has arrived allows."""

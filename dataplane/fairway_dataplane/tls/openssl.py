@@ -14,6 +14,7 @@ import _ssl
 import ctypes
 import ssl
 import sys
+from functools import cache
 from typing import Final
 
 TICKET_KEY_BYTES: Final = 80
@@ -49,11 +50,17 @@ def set_ticket_keys(context: ssl.SSLContext, keys: bytes) -> bool:
 
 def prefer_small_suites(context: ssl.SSLContext) -> bool:
     """Put the suites of TLS 1.3 in the order of :data:`PREFERRED`, unless somebody chose one."""
-    suites = tuple(each["name"] for each in context.get_ciphers() if each["protocol"] == "TLSv1.3")
-    if _library is None or suites != _DEFAULT:
+    if _library is None or not _order_is_openssls():
         return False
     names = ":".join(PREFERRED).encode()
     return bool(_library.SSL_CTX_set_ciphersuites(_pointer(context), names) == 1)
+
+
+@cache
+def _order_is_openssls() -> bool:
+    """Tell whether nobody chose an order; it is the same for every context of a process."""
+    found = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).get_ciphers()
+    return tuple(each["name"] for each in found if each["protocol"] == "TLSv1.3") == _DEFAULT
 
 
 def _pointer(context: ssl.SSLContext) -> int:

@@ -1,6 +1,7 @@
 """Each filter, as what it makes of one request."""
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -17,7 +18,7 @@ from fairway_snapshot.target import normalize_path
 class NoSink:
     """An exchange in these tests is answered by nobody."""
 
-    def __getattr__(self, name: str) -> Callable[..., None]:
+    def __getattr__(self, name: str) -> Callable[..., Any]:
         raise AssertionError(name)
 
 

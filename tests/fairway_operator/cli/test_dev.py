@@ -99,7 +99,10 @@ def test_a_broken_edit_says_what_to_write_and_the_last_good_state_serves(
 
         said = [line for line in live.lines[seen:] if "not applied" not in line]
         golden(f"dev-{name}", "\n".join(said).replace(str(file), "FILE") + "\n")
-        assert live.lines[-1] == f"not applied: {file}; what was served before is still served"
+        assert live.lines[-1] == (
+            f"not applied: {file}; what was served before is still served,"
+            " and the errors above say what would happen otherwise"
+        )
         assert "shop/cart:80" in live.get(HOST, "/cart")[1]
 
         seen = len(live.lines)
