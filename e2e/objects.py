@@ -57,7 +57,13 @@ def backend(
         "command": ["python3", f"/app/{PROGRAM.name}"],
         "env": [{"name": name, "value": value} for name, value in environment.items()],
         "ports": [{"name": "web", "containerPort": 8000}],
-        "readinessProbe": {"httpGet": {"path": "/", "port": "web"}, "periodSeconds": 1},
+        # Patient: a machine that is short of time is not what any scenario is about.
+        "readinessProbe": {
+            "httpGet": {"path": "/", "port": "web"},
+            "periodSeconds": 1,
+            "timeoutSeconds": 10,
+            "failureThreshold": 10,
+        },
         **(hook if ending is Ending.AFTER_HOOK else {}),
         "securityContext": UNCONTAINED if ending is Ending.SILENT else CONTAINED,
         "volumeMounts": [{"name": "program", "mountPath": "/app"}],

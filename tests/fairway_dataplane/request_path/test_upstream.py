@@ -275,6 +275,28 @@ async def test_a_kept_connection_into_a_black_hole_does_not_fail_an_idempotent_r
     assert [len(link.requests) for link in stage.upstream.links] == [1, 1]
 
 
+async def test_a_backend_that_vanishes_before_it_answers_does_not_fail_an_idempotent_request(
+    make_stage: "StageMaker", monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(silence, "SILENCE_SECONDS", 1.5)
+    monkeypatch.setattr(silence, "IDLE_SECONDS", 1)
+    vanished: list[Link] = []
+
+    async def script(link: "Link") -> None:
+        await link.request()
+        if not vanished:
+            # The request has arrived and is acknowledged; nothing is, from here on.
+            vanished.append(link)
+            turn_away(link.writer.get_extra_info("socket"))
+            await asyncio.Event().wait()
+        link.writer.write(OK)
+        await link.writer.drain()
+
+    stage = await make_stage(script)
+    assert (await stage.ask(GET)).status == 200
+    assert [len(link.requests) for link in stage.upstream.links] == [1, 1]
+
+
 async def test_a_backend_may_read_a_large_body_as_slowly_as_it_likes(
     make_stage: "StageMaker", impatience: None
 ) -> None:
