@@ -18,6 +18,22 @@ GOLDEN = ROOT / "e2e" / "golden"
 KUBE_VERSION = ("--kube-version", "1.36.0")
 """helm knows none without a cluster, and one built from modules takes 1.20."""
 
+REFUSED = (
+    ("dataplane.replica=3", "replica"),
+    ("dataplane.service.http.nodport=30080", "nodport"),
+    ("operator.settings.logLevl=debug", "logLevl"),
+    ("dataplane.settings.limits.headerBytes=1", "headerBytes"),
+    ("dataplane.kind=StatefulSet", "kind"),
+    ("dataplane.service.type=ExternalName", "type"),
+    ("dataplane.replicas=many", "replicas"),
+    ("image.digest=sha256:short", "digest"),
+    ("dataplane.kind=DaemonSet,dataplane.autoscaling.enabled=true", "autoscaling"),
+    ("dataplane.autoscaling.enabled=true,dataplane.autoscaling.minReplicas=11", "minReplicas"),
+    ("dataplane.hostNetwork=true,dataplane.hostPorts.enabled=true", "hostPorts"),
+    ("metrics.service.enabled=false,metrics.serviceMonitor.enabled=true", "serviceMonitor"),
+)
+"""Values that would not do what they seem to say, and what the complaint has to name."""
+
 CRDS = ROOT / "crds"
 """The source of the chart's CRDs; helm takes no links."""
 
@@ -25,6 +41,7 @@ CRDS = ROOT / "crds"
 def check(environment: Mapping[str, str], *, write: bool) -> None:
     """Compare; with ``write``, make equal instead. Raises FaultError."""
     _lint(environment)
+    _refuse(environment)
     copies = {CHART / "crds" / crd.name: crd.read_text() for crd in sorted(CRDS.glob("*.yaml"))}
     renderings = {
         values.with_name(values.name.replace(".values.yaml", ".yaml")): _render(environment, values)
@@ -42,7 +59,10 @@ def check(environment: Mapping[str, str], *, write: bool) -> None:
             "the chart is not what these files say:\n" + "\n".join(stale),
             "if the change is meant: python -m e2e.run chart --write",
         )
-    print(f"chart: lint clean, {len(copies)} CRDs and {len(renderings)} renderings as expected")
+    print(
+        f"chart: lint clean, {len(copies)} CRDs and {len(renderings)} renderings as expected, "
+        f"{len(REFUSED)} mistakes refused"
+    )
 
 
 def _lint(environment: Mapping[str, str]) -> None:
@@ -53,13 +73,24 @@ def _lint(environment: Mapping[str, str]) -> None:
         )
 
 
+def _refuse(environment: Mapping[str, str]) -> None:
+    for values, named in REFUSED:
+        try:
+            _helm(environment, *_template("--set", values))
+        except FaultError as error:
+            if named not in str(error).partition("\n")[2]:
+                raise FaultError(f"--set {values}: the complaint does not name {named}") from error
+        else:
+            raise FaultError(f"helm takes --set {values}", "see e2e/values_schema.py")
+
+
 def _render(environment: Mapping[str, str], values: Path) -> str:
-    return _helm(
-        environment,
-        *("template", "fairway", str(CHART), "--namespace", "fairway-system"),
-        *KUBE_VERSION,
-        *("--values", str(values)),
-    )
+    return _helm(environment, *_template("--values", str(values)))
+
+
+def _template(*arguments: str) -> tuple[str, ...]:
+    release = ("fairway", str(CHART), "--namespace", "fairway-system")
+    return ("template", *release, *KUBE_VERSION, *arguments)
 
 
 def _helm(environment: Mapping[str, str], *arguments: str) -> str:

@@ -26,6 +26,8 @@ SUITE = "bookworm"
 _BASE_PACKAGES = ("ca-certificates", "python3", "python3-venv")
 _BUILD_PACKAGES = (*_BASE_PACKAGES, "gcc", "libc6-dev", "python3-dev")
 _MACHINE_SETTINGS = ("/etc/ssl/certs", "/etc/pip.conf")
+_KEPT = 3
+"""Builds that stay in the cache: each is 400 MB, and the same again in buildah's storage."""
 
 
 def build() -> tuple[str, Path]:
@@ -38,8 +40,16 @@ def build() -> tuple[str, Path]:
     started = time.monotonic()
     print(f"building {name}", flush=True)
     _build_somehow(name, archive)
+    _forget_old(archive.parent)
     print(f"built {name} in {time.monotonic() - started:.0f} s", flush=True)
     return name, archive
+
+
+def _forget_old(folder: Path) -> None:
+    """Remove all but the newest builds."""
+    archives = sorted(folder.glob("fairway-*.tar"), key=lambda path: path.stat().st_mtime)
+    for archive in archives[:-_KEPT]:
+        archive.unlink()
 
 
 def _build_somehow(name: str, archive: Path) -> None:
@@ -92,6 +102,17 @@ def _build_with_buildah(name: str, archive: Path) -> None:
         str(ROOT),
     )
     _save(name, archive)
+    _forget_layers()
+
+
+def _forget_layers() -> None:
+    """Remove older builds from buildah's storage, and the layers that are theirs alone."""
+    listed = ("images", "--filter", f"reference={REPOSITORY}", "--format", "{{.Name}}:{{.Tag}}")
+    builds = _buildah(*listed).split()  # the newest comes first
+    if len(builds) > _KEPT:
+        older = ("--filter", "dangling=true", "--filter", f"before={builds[_KEPT - 1]}")
+        stages = _buildah("images", "--quiet", *older).split()
+        _buildah("rmi", *builds[_KEPT:], *stages)
 
 
 def _bases(base: str | None, build_base: str | None) -> tuple[str, ...]:

@@ -71,7 +71,10 @@ def test(kubernetes: Kubernetes, arguments: Sequence[str]) -> int:
     print(
         f"chart, image and cluster are ready after {time.monotonic() - started:.0f} s", flush=True
     )
-    pytest = (sys.executable, "-m", "pytest", "--rootdir", str(ROOT), str(ROOT / "e2e"))
+    pytest = (
+        *(sys.executable, "-m", "pytest", "--durations=10", "--durations-min=1"),
+        *("--rootdir", str(ROOT), str(ROOT / "e2e")),
+    )
     result = _inside(kubernetes, (*pytest, *arguments), node)
     if result != 0:
         print(f"the cluster's own logs: {kubernetes.logs()}")

@@ -8,7 +8,7 @@ from typing import Any
 from e2e import objects
 from e2e.kubectl import Body, eventually
 from e2e.load import Connection, Site, ask
-from e2e.world import World
+from e2e.world import DEFAULT_CERTIFICATE, World
 
 
 async def test_an_ingress_is_answered_by_its_own_pods(world: World) -> None:
@@ -72,6 +72,21 @@ async def test_the_certificate_of_a_host_comes_from_its_secret(world: World) -> 
         return await _certificate(world.site("first.test", secure=True)) == renewed.der
 
     await eventually("new handshakes show the renewed certificate", shown)
+
+
+async def test_a_host_without_a_certificate_is_answered_by_the_default_one(world: World) -> None:
+    default = objects.certified(DEFAULT_CERTIFICATE, "default.test")
+    unknown = world.site("uncertified.test", secure=True)
+    assert await _certificate(unknown) != default.der
+    await world.apps.apply(
+        default.secret, objects.ingress("uncertified", "uncertified.test", "red")
+    )
+
+    async def shown() -> bool:
+        return await _certificate(unknown) == default.der
+
+    await eventually("the certificate of the release's settings is shown", shown)
+    await world.answers(unknown, "red")
 
 
 async def test_status_says_where_and_whether(world: World) -> None:

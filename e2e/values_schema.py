@@ -68,6 +68,9 @@ def _placement(component: str) -> Iterator[Row]:
     yield Row(f"{budget}.maxUnavailable", COUNT_OR_PERCENT, "That limit: a number, or `50%`.")
     yield Row(f"{component}.podLabels", STRING_MAP, "Further labels of the pods.")
     yield Row(f"{component}.podAnnotations", STRING_MAP, "Annotations of the pods.")
+    yield Row(f"{component}.extraEnv", OBJECTS, "Further environment variables.")
+    yield Row(f"{component}.extraVolumes", OBJECTS, "Further volumes of the pods.")
+    yield Row(f"{component}.extraVolumeMounts", OBJECTS, "Where the container has them.")
     yield Row(f"{component}.nodeSelector", STRING_MAP, "Labels of the nodes to run on.")
     yield Row(f"{component}.tolerations", OBJECTS, "Taints to run in spite of.")
     yield Row(f"{component}.affinity", OBJECT, "Affinity of the pods.")
@@ -91,6 +94,13 @@ ROWS: tuple[Row, ...] = (
     ),
     Row("image.pullPolicy", one_of("IfNotPresent", "Always", "Never"), "When to pull it."),
     Row("imagePullSecrets", OBJECTS, "Secrets for the registry, as `[{name: ...}]`."),
+    Row(
+        "podSecurityContext",
+        OBJECT,
+        "Of all pods. Where the platform assigns users (OpenShift), set `runAsUser`, "
+        "`runAsGroup` and `fsGroup` to `null`.",
+    ),
+    Row("securityContext", OBJECT, "Of all containers."),
     Row("commonLabels", STRING_MAP, "Labels of every object."),
     Row("commonAnnotations", STRING_MAP, "Annotations of every object."),
     Row(
@@ -125,6 +135,13 @@ ROWS: tuple[Row, ...] = (
     *_placement("operator"),
     Row("dataplane.kind", one_of("Deployment", "DaemonSet"), "What runs the data planes."),
     Row("dataplane.replicas", COUNT, "Pods of a Deployment, unless autoscaling is on."),
+    Row(
+        "dataplane.updateStrategy",
+        OBJECT,
+        "How pods are replaced; empty: each by one that is ready, or, where two cannot have the "
+        "ports of one node, one after the other.",
+    ),
+    Row("dataplane.minReadySeconds", COUNT, "How long a new pod must be ready to count."),
     Row("dataplane.workers", AT_LEAST_ONE, "Worker processes of a pod: one for each CPU."),
     Row(
         "dataplane.preStopSeconds",
@@ -160,30 +177,57 @@ ROWS: tuple[Row, ...] = (
     Row("dataplane.service.annotations", STRING_MAP, "Its annotations."),
     Row("dataplane.service.labels", STRING_MAP, "Its labels."),
     Row("dataplane.service.clusterIP", TEXT, "A fixed address; `None` for a headless Service."),
+    Row("dataplane.service.externalIPs", TEXTS, "Addresses of nodes that it answers at."),
     Row(
         "dataplane.service.externalTrafficPolicy",
         one_of("Cluster", "Local"),
         "`Local` keeps the client's address.",
     ),
+    Row(
+        "dataplane.service.sessionAffinity",
+        one_of("None", "ClientIP"),
+        "`ClientIP`: one client, one pod.",
+    ),
     Row("dataplane.service.loadBalancerClass", TEXT, "Class of the load balancer."),
+    Row(
+        "dataplane.service.loadBalancerIP",
+        TEXT,
+        "A fixed address, where the cloud still reads this field and no annotation.",
+    ),
+    Row(
+        "dataplane.service.allocateLoadBalancerNodePorts",
+        FLAG,
+        "Off, where the load balancer reaches pods without ports of the nodes.",
+    ),
     Row("dataplane.service.loadBalancerSourceRanges", TEXTS, "Who may use the load balancer."),
     Row(
         "dataplane.service.ipFamilyPolicy",
         one_of("", "SingleStack", "PreferDualStack", "RequireDualStack"),
         "IPv4, IPv6 or both.",
     ),
+    Row(
+        "dataplane.service.ipFamilies",
+        {"type": "array", "items": one_of("IPv4", "IPv6"), "maxItems": 2},
+        "Which, and which first; empty: the cluster's.",
+    ),
     Row("dataplane.service.http.port", PORT, "The Service's port for HTTP."),
     Row("dataplane.service.http.nodePort", NODE_PORT, "A fixed port of the nodes for HTTP."),
     Row("dataplane.service.https.port", PORT, "The Service's port for HTTPS."),
     Row("dataplane.service.https.nodePort", NODE_PORT, "A fixed port of the nodes for HTTPS."),
-    Row("dataplane.autoscaling.enabled", FLAG, "Scale the Deployment by its use of CPU."),
+    Row("dataplane.autoscaling.enabled", FLAG, "Scale the Deployment by its use."),
     Row("dataplane.autoscaling.minReplicas", AT_LEAST_ONE, "Fewest pods."),
     Row("dataplane.autoscaling.maxReplicas", AT_LEAST_ONE, "Most pods."),
     Row(
         "dataplane.autoscaling.targetCPUUtilizationPercentage",
-        AT_LEAST_ONE,
-        "Use of the requested CPU to aim at.",
+        COUNT,
+        "Use of the requested CPU to aim at; 0: not by CPU.",
     ),
+    Row(
+        "dataplane.autoscaling.targetMemoryUtilizationPercentage",
+        COUNT,
+        "Use of the requested memory to aim at; 0: not by memory.",
+    ),
+    Row("dataplane.autoscaling.metrics", OBJECTS, "Further metrics to scale by."),
     Row("dataplane.autoscaling.behavior", OBJECT, "`behavior` of the HorizontalPodAutoscaler."),
     *_placement("dataplane"),
     Row(
@@ -215,12 +259,19 @@ ROWS: tuple[Row, ...] = (
         OBJECTS,
         "Who may reach the admin ports, as peers of a NetworkPolicy; empty: everybody.",
     ),
+    Row(
+        "networkPolicy.allowEgress",
+        FLAG,
+        "Let everything out, for namespaces in which another policy forbids what none allows.",
+    ),
     Row("metrics.service.enabled", FLAG, "Make headless Services for `/metrics`."),
     Row("metrics.service.annotations", STRING_MAP, "Their annotations."),
     Row("metrics.serviceMonitor.enabled", FLAG, "Make a ServiceMonitor for them."),
     Row("metrics.serviceMonitor.labels", STRING_MAP, "Labels by which Prometheus finds it."),
     Row("metrics.serviceMonitor.interval", DURATION, "Time between two scrapes."),
     Row("metrics.serviceMonitor.scrapeTimeout", DURATION, "Limit of one scrape."),
+    Row("metrics.serviceMonitor.relabelings", OBJECTS, "Relabelings of targets."),
+    Row("metrics.serviceMonitor.metricRelabelings", OBJECTS, "Relabelings of samples."),
 )
 
 _OWN_OPERATOR_SETTINGS = frozenset(

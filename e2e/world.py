@@ -20,8 +20,12 @@ HTTPS_NODE_PORT = 30443
 
 _repository, _, _tag = os.environ.get("FAIRWAY_E2E_IMAGE", "").rpartition(":")
 IMAGE_VALUES = (f"image.repository={_repository}", f"image.tag={_tag}")
+DEFAULT_CERTIFICATE = "default-tls"
+"""Secret of the users' namespace; it need not exist."""
+
 VALUES = (
     *IMAGE_VALUES,
+    f"operator.settings.defaultCertificate=fairway-e2e-apps/{DEFAULT_CERTIFICATE}",
     f"dataplane.service.http.nodePort={HTTP_NODE_PORT}",
     f"dataplane.service.https.nodePort={HTTPS_NODE_PORT}",
 )

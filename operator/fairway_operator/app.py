@@ -119,6 +119,7 @@ class Operator:
                 controller_name=config.controller_name,
                 watch_without_class=config.watch_without_class,
                 allow_external_names=config.allow_external_names,
+                default_certificate=config.default_certificate_secret,
             )
         )
         self._reconciler = Reconciler(

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from fairway_operator.labels import parse_selector
+from fairway_operator.refs import Kind, ObjectRef
 from fairway_snapshot.settings import read_settings
 
 DEFAULT_CONTROLLER = "fairway.dev/ingress-controller"
@@ -49,6 +50,12 @@ class OperatorConfig:
 
     allow_external_names: bool = True
     """Serve Services of type ExternalName."""
+
+    default_certificate: str = ""
+    """
+    ``namespace/name`` of the Secret whose certificate answers for every host that has none
+    of its own; a self-signed one does while it is empty or there is no such Secret.
+    """
 
     watch_namespaces: tuple[str, ...] = ()
     """Watch these namespaces only, comma separated; empty means all."""
@@ -165,6 +172,10 @@ class OperatorConfig:
             f"status_service is namespace/name, not {self.status_service!r}",
         )
         _require(
+            self.default_certificate == "" or _is_qualified(self.default_certificate),
+            f"default_certificate is namespace/name, not {self.default_certificate!r}",
+        )
+        _require(
             self.log_level in ("debug", "info", "warning", "error"),
             f"log_level is debug, info, warning or error, not {self.log_level!r}",
         )
@@ -192,6 +203,12 @@ class OperatorConfig:
         return f"fairway-operator {self.controller_name}"[:128]
 
     @property
+    def default_certificate_secret(self) -> ObjectRef | None:
+        """The Secret of ``default_certificate``, if one is set."""
+        namespace, _, name = self.default_certificate.partition("/")
+        return ObjectRef(Kind.SECRET, namespace, name) if name else None
+
+    @property
     def lease_name(self) -> str:
         """Name of the Lease whose holder writes status."""
         return f"{self.release}-operator"
@@ -208,6 +225,10 @@ def split_address(address: str) -> tuple[str, int]:
 def config_from_env(environ: Mapping[str, str]) -> OperatorConfig:
     """Read ``FAIRWAY__*``; raises ValueError as :func:`read_settings` does."""
     return read_settings(OperatorConfig, environ)
+
+
+def _is_qualified(name: str) -> bool:
+    return name.count("/") == 1 and all(name.partition("/"))
 
 
 def _require(holds: bool, message: str) -> None:  # noqa: FBT001 - reads like assert

@@ -109,19 +109,12 @@ nests becomes FAIRWAY__GROUP__CAMEL_CASE. The argument: prefix, settings.
 {{- else -}}{{ toString . }}{{- end -}}
 {{- end -}}
 
-{{/* What Pod Security "restricted" asks of a pod and of a container, and a little more. */}}
 {{- define "fairway.podSecurity" -}}
-runAsNonRoot: true
-runAsUser: 65532
-runAsGroup: 65532
-fsGroup: 65532
-seccompProfile: {type: RuntimeDefault}
+{{ toYaml .Values.podSecurityContext }}
 {{- end -}}
 
 {{- define "fairway.containerSecurity" -}}
-allowPrivilegeEscalation: false
-readOnlyRootFilesystem: true
-capabilities: {drop: [ALL]}
+{{ toYaml .Values.securityContext }}
 {{- end -}}
 
 {{/* Where pods may and should run. The argument: root, component, its values. */}}
