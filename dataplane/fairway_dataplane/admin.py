@@ -3,7 +3,8 @@ The admin port: health, readiness, metrics and what one wants to know at night.
 
 Read-only, and bounded: pages that cost something are made a few at a time, and
 lists are cut at a limit, so that whoever scrapes too eagerly slows down nobody
-but himself. Nothing here shows a key, a certificate's content or a request.
+but himself. Nothing here shows a key, a certificate's content, a request, or the
+value of a header that a route sets or asks for.
 """
 
 import asyncio
@@ -19,6 +20,7 @@ from aiohttp import web
 from fairway_dataplane.metrics import Readings, render
 from fairway_dataplane.store import Stored
 from fairway_snapshot.model import Route
+from fairway_snapshot.redaction import redacted_route
 from fairway_snapshot.tree import Snapshot
 
 COSTLY_AT_ONCE = 4
@@ -127,7 +129,8 @@ def _verdict(problem: str) -> web.Response:
 
 def _limit(request: web.Request) -> int:
     text = request.query.get("limit", str(LIST_LIMIT))
-    if not text.isdecimal() or int(text) > LARGEST_LIST_LIMIT:
+    # Its length first: Python takes no number of thousands of digits.
+    if not text.isdecimal() or len(text) > 6 or int(text) > LARGEST_LIST_LIMIT:
         raise web.HTTPBadRequest(text=f"limit: write a number up to {LARGEST_LIST_LIMIT}\n")
     return int(text)
 
@@ -175,6 +178,7 @@ def _rows(snapshot: Snapshot, host: str | None) -> Iterator[dict[str, object]]:
 
 
 def _row(snapshot: Snapshot, host: str, route: Route) -> dict[str, object]:
+    shown = redacted_route(route)
     backends = []
     for weighted in route.backends:
         backend = snapshot.backends.get(weighted.backend)
@@ -188,7 +192,7 @@ def _row(snapshot: Snapshot, host: str, route: Route) -> dict[str, object]:
     return {
         "host": host or "*",
         "route": route.name,
-        "match": msgspec.to_builtins(route.match),
-        "filters": msgspec.to_builtins(route.filters),
+        "match": msgspec.to_builtins(shown.match),
+        "filters": msgspec.to_builtins(shown.filters),
         "backends": backends,
     }

@@ -5,10 +5,12 @@ Health says that the process works; readiness that this replica has compiled a
 complete World and serves the stream. A replica that is not ready is not asked
 by data planes that look for one, and says why.
 
-The one rule: no secret is ever shown, and nothing can be changed from here.
+The one rule: no secret is ever shown, not even one that an author wrote into a
+header, and nothing can be changed from here.
 """
 
 from collections.abc import Callable
+from itertools import islice
 from typing import Any
 
 import msgspec
@@ -17,8 +19,12 @@ from aiohttp import web
 from fairway_operator.metrics import OperatorMetrics, Parts
 from fairway_operator.resync import ListState
 from fairway_snapshot.model import Certificate
+from fairway_snapshot.redaction import REDACTED, redacted_host
 from fairway_snapshot.secret import SecretBytes
 from fairway_snapshot.tree import Snapshot
+
+LIST_LIMIT = 1_000
+LARGEST_LIST_LIMIT = 100_000
 
 Payload = dict[str, Any] | list[Any]
 
@@ -84,7 +90,8 @@ class AdminServer:
             headers={"content-type": "text/plain; version=0.0.4; charset=utf-8"},
         )
 
-    async def _snapshot(self, _: web.Request) -> web.Response:
+    async def _snapshot(self, request: web.Request) -> web.Response:
+        limit = _limit(request)
         compilation = self._parts.reconciler.compilation
         if compilation is None:
             return _json({})
@@ -92,7 +99,7 @@ class AdminServer:
             {
                 "root": compilation.snapshot.root.hex(),
                 "position": list(self._parts.reconciler.position),
-                **show_snapshot(compilation.snapshot),
+                **show_snapshot(compilation.snapshot, limit),
             }
         )
 
@@ -182,25 +189,47 @@ class AdminServer:
         )
 
 
-def show_snapshot(snapshot: Snapshot) -> dict[str, Any]:
-    """Return the content of a snapshot without its keys."""
+def show_snapshot(snapshot: Snapshot, limit: int) -> dict[str, Any]:
+    """Return so many leaves of each section, without keys and without values of headers."""
     return {
-        "hosts": _show(snapshot.hosts),
-        "backends": _show(snapshot.backends),
+        "counts": {
+            "hosts": len(snapshot.hosts),
+            "backends": len(snapshot.backends),
+            "certificates": len(snapshot.certificates),
+            "server_names": len(snapshot.server_names),
+        },
+        "hosts": {
+            host: msgspec.to_builtins(redacted_host(virtual_host))
+            for host, virtual_host in _some(snapshot.hosts, limit)
+        },
+        "backends": _show(snapshot.backends, limit),
         "certificates": {
             name: _show_certificate(certificate)
-            for name, certificate in sorted(snapshot.certificates.items())
+            for name, certificate in _some(snapshot.certificates, limit)
         },
-        "server_names": _show(snapshot.server_names),
+        "server_names": _show(snapshot.server_names, limit),
     }
 
 
-def _show(section: Any) -> Payload:
-    return {key: msgspec.to_builtins(leaf) for key, leaf in sorted(section.items())}
+def _show(section: Any, limit: int) -> Payload:
+    return {key: msgspec.to_builtins(leaf) for key, leaf in _some(section, limit)}
+
+
+def _some(section: Any, limit: int) -> list[tuple[str, Any]]:
+    """Return some leaves, sorted; which ones is nobody's choice."""
+    return sorted(islice(section.items(), limit), key=lambda pair: pair[0])
+
+
+def _limit(request: web.Request) -> int:
+    text = request.query.get("limit", str(LIST_LIMIT))
+    # Its length first: Python takes no number of thousands of digits.
+    if not text.isdecimal() or len(text) > 6 or int(text) > LARGEST_LIST_LIMIT:
+        raise web.HTTPBadRequest(text=f"limit: write a number up to {LARGEST_LIST_LIMIT}\n")
+    return int(text)
 
 
 def _show_certificate(certificate: Certificate) -> Payload:
-    return {"chain": certificate.chain.decode("ascii", errors="replace"), "key": "redacted"}
+    return {"chain": certificate.chain.decode("ascii", errors="replace"), "key": REDACTED}
 
 
 def _json(payload: Payload) -> web.Response:
@@ -211,5 +240,5 @@ def _json(payload: Payload) -> web.Response:
 
 def _redact(value: object) -> str:
     if isinstance(value, SecretBytes):
-        return "redacted"
+        return REDACTED
     raise NotImplementedError(f"{type(value).__name__} has no JSON form")

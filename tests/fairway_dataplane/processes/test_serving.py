@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 import msgspec
 import pytest
 
-from fairway_snapshot.model import Endpoint, HealthCheck, Section
+from fairway_snapshot.filters import Header, RequestHeaders
+from fairway_snapshot.model import Endpoint, HealthCheck, HostPattern, Section, VirtualHost
 from fairway_snapshot.tree import Edit
 
 if TYPE_CHECKING:
@@ -89,18 +90,27 @@ async def test_the_admin_pages_show_what_is_served_and_no_secret(
     start_dataplane: "StartDataplane",
 ) -> None:
     backend = await start_backend("one")
-    snapshot = authority.covering(backend.serving("shop.example"), "shop.example")
+    token = RequestHeaders(set=(Header(name="authorization", value="Basic s3cr3t"),))
+    (plain,) = backend.serving("shop.example").hosts[HostPattern("shop.example")].routes
+    guarded = VirtualHost(routes=(msgspec.structs.replace(plain, filters=(token,)),))
+    serving = backend.serving("shop.example").evolve([Edit(Section.HOSTS, "shop.example", guarded)])
+    snapshot = authority.covering(serving, "shop.example")
     dataplane = await start_dataplane()
     await operator.publish(snapshot)
     await dataplane.ready()
     assert (await dataplane.get()).status == 200
 
     shown = await dataplane.admin("/debug/snapshot")
-    routes = json.loads((await dataplane.admin("/debug/routes?host=shop.example")).body)
+    listed = (await dataplane.admin("/debug/routes?host=shop.example")).body
+    too_many = await dataplane.admin(f"/debug/routes?limit={'9' * 5000}")
+    routes = json.loads(listed)
     metrics = (await dataplane.admin("/metrics")).body
 
     assert json.loads(shown.body)["digest"] == snapshot.root.hex()
     assert "PRIVATE" not in shown.body
+    assert "authorization" in listed
+    assert "s3cr3t" not in shown.body + listed
+    assert too_many.status == 400
     assert routes["routes"][0]["backends"] == [
         {"backend": "test/one:80", "weight": 1, "endpoints": 1}
     ]

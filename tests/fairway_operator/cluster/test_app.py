@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+import json
 import os
 import signal
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -305,9 +306,14 @@ async def test_the_admin_port_shows_everything_but_secrets(
         await eventually(lambda: conditions(shop).get("Programmed") == "True")
         answers = {path: await get(operator, path) for path in PAGES}
         wrong = await get(operator, "/debug/nothing")
+        few = await get(operator, "/debug/snapshot?limit=1")
+        too_many = await get(operator, f"/debug/snapshot?limit={'9' * 5000}")
 
     assert {status for status, _ in answers.values()} == {200}
     assert wrong[0] == 404
+    assert too_many[0] == 400
+    assert len(json.loads(few[1])["hosts"]) == 1
+    assert json.loads(few[1])["counts"]["hosts"] == 2
     assert '"shop.example"' in answers["/debug/snapshot"][1]
     assert '"instance":"dp-1"' in answers["/debug/subscribers"][1]
     assert '"outcome":"written"' in answers["/debug/outbox"][1]
