@@ -8,6 +8,7 @@ Paths on their way to the backend.
 import re
 
 from fairway_operator.annotations.flags import parse_flag
+from fairway_operator.targets import normal_path
 from fairway_snapshot.filters import StripPrefix
 
 _ABSOLUTE = re.compile(r"/[\x21-\x22\x24-\x3e\x40-\x7e]*")
@@ -35,4 +36,8 @@ def parse_encoded_slash(text: str) -> bool:
 def _absolute(text: str) -> str:
     if len(text) > 1024 or not _ABSOLUTE.fullmatch(text):
         raise ValueError(f"{text[:40]!r} is not an absolute path; write it as /name")
+    try:
+        normal_path(text)
+    except ValueError as error:
+        raise ValueError(f"{error}; write it as /name") from error
     return text

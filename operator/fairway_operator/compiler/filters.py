@@ -9,6 +9,7 @@ from collections.abc import Iterator
 
 from fairway_operator.api.route import Filter, Header, PathRewrite, Redirect, Rewrite
 from fairway_operator.headers import header, header_name
+from fairway_operator.targets import normal_path, sent_host
 from fairway_snapshot import filters as spec
 from fairway_snapshot.filters import FilterSpec
 from fairway_snapshot.model import PathKind, PathMatch
@@ -76,6 +77,7 @@ def _rewrite(rewrite: Rewrite, path: PathMatch) -> Iterator[FilterSpec]:
         replacement, prefix = _replacement(rewrite.path, path, "rewrite.path")
         yield spec.RewritePath(replacement=replacement, prefix=prefix)
     if rewrite.host is not None:
+        _check_host(rewrite.host, "rewrite.host")
         yield spec.RewriteHost(host=rewrite.host)
 
 
@@ -84,6 +86,8 @@ def _redirect(redirect: Redirect, path: PathMatch) -> spec.Redirect:
         raise BadFilter(
             "redirect.code", f"{redirect.code} is no redirect; write 301, 302, 303, 307 or 308"
         )
+    if redirect.host is not None:
+        _check_host(redirect.host, "redirect.host")
     replacement: str | None = None
     prefix: str | None = None
     if redirect.path is not None:
@@ -120,6 +124,17 @@ def _replacement(rewrite: PathRewrite, path: PathMatch, field: str) -> tuple[str
 def _check_path(text: str, field: str) -> None:
     if "?" in text or "#" in text:
         raise BadFilter(field, f"{text[:40]!r} has more than a path; leave query and fragment out")
+    try:
+        normal_path(text)
+    except ValueError as error:
+        raise BadFilter(field, f"{error}; write /name") from error
+
+
+def _check_host(text: str, field: str) -> None:
+    try:
+        sent_host(text)
+    except ValueError as error:
+        raise BadFilter(field, f"{error}; write a name such as shop.example") from error
 
 
 def _once(given: tuple[Header, ...], field: str) -> tuple[spec.Header, ...]:

@@ -15,13 +15,13 @@ specification of Ingress is silent here; nginx does the same.
 from collections.abc import Sequence
 from functools import lru_cache
 from typing import Final
-from urllib.parse import quote
 
 from fairway_operator.api.route import HeaderMatch, Match, PathType, QueryMatch, ValueType
 from fairway_operator.compiler.contribution import Age
+from fairway_operator.targets import normal_path
 from fairway_snapshot.model import PathKind, PathMatch, RouteMatch, ValueKind, ValueMatch
 from fairway_snapshot.pattern import InvalidPattern, Pattern
-from fairway_snapshot.target import TargetRefused, normalize_path, without_parameters
+from fairway_snapshot.target import without_parameters
 
 ALL_PATHS: Final = PathMatch(kind=PathKind.PREFIX, value="/")
 
@@ -31,7 +31,6 @@ _KINDS: Final = {
     PathType.PATH_PREFIX: PathKind.PREFIX,
     PathType.REGULAR_EXPRESSION: PathKind.REGEX,
 }
-_AS_IT_IS: Final = "/!$&'()*+,;=:@%~"
 
 
 class BadMatch(ValueError):  # noqa: N818 - named for the user's mistake that it reports
@@ -50,12 +49,10 @@ def path_match(kind: PathKind, value: str) -> PathMatch:
         _check_pattern(value, "path.value")
         return PathMatch(kind=kind, value=value)
     try:
-        raw = normalize_path(quote(value, safe=_AS_IT_IS).encode())
-    except TargetRefused as error:
-        raise BadMatch(
-            "path.value", f"{value[:80]!r} is a path that no request has ({error})", "write /name"
-        ) from error
-    path = without_parameters(raw).decode()
+        raw = normal_path(value)
+    except ValueError as error:
+        raise BadMatch("path.value", str(error), "write /name") from error
+    path = without_parameters(raw.encode()).decode()
     if kind is PathKind.PREFIX:
         path = path.rstrip("/") or "/"
     return PathMatch(kind=kind, value=path)
