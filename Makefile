@@ -47,7 +47,7 @@ compiled: $(INSTALLED) ## Build with the request path compiled, as released; pri
 	@$(BIN)/python -m bench.compiled
 
 .PHONY: cluster
-cluster: $(INSTALLED) ## Start a real cluster (CLUSTER=local|kind|existing).
+cluster: $(INSTALLED) ## Start a real cluster (CLUSTER=local, kind or existing).
 	CLUSTER=$(CLUSTER) $(BIN)/python -m e2e.run up
 
 .PHONY: e2e
