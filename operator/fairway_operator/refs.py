@@ -19,11 +19,10 @@ class Kind(StrEnum):
     SERVICE = "Service"
     ENDPOINT_SLICE = "EndpointSlice"
     SECRET = "Secret"  # noqa: S105 - the name of a kind
-    NAMESPACE = "Namespace"
     REFERENCE_GRANT = "ReferenceGrant"
 
 
-CLUSTER_SCOPED = frozenset({Kind.INGRESS_CLASS, Kind.NAMESPACE})
+CLUSTER_SCOPED = frozenset({Kind.INGRESS_CLASS})
 """Kinds whose objects have no namespace."""
 
 

@@ -57,7 +57,7 @@ async def _list_all(
     client: KubeClient, namespaces: tuple[str, ...]
 ) -> tuple[Mapping[Kind, list[Body]], Mapping[Kind, str]]:
     """Return the objects of each kind, and why some kinds may not be read."""
-    kinds = [kind for kind in Kind if kind is not Kind.NAMESPACE]
+    kinds = tuple(Kind)
     answers = await asyncio.gather(*(_list(client, kind, namespaces) for kind in kinds))
     bodies: dict[Kind, list[Body]] = {}
     denied: dict[Kind, str] = {}

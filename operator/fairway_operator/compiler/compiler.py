@@ -125,8 +125,6 @@ class Compiler:
                     dirty.update(self._memo.needed_by.of(grants_of(ref.namespace)))
                 case Kind.INGRESS_CLASS:
                     dirty.update(self._memo.needed_by.of(ref))
-                case Kind.NAMESPACE:
-                    pass
         return dirty
 
     def _services_of(self, world: World, slice_ref: ObjectRef) -> Iterator[ObjectRef]:

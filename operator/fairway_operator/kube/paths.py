@@ -26,7 +26,6 @@ KIND_PATHS: dict[Kind, KindPath] = {
     Kind.SERVICE: KindPath("", "v1", "services"),
     Kind.ENDPOINT_SLICE: KindPath("discovery.k8s.io", "v1", "endpointslices"),
     Kind.SECRET: KindPath("", "v1", "secrets"),
-    Kind.NAMESPACE: KindPath("", "v1", "namespaces"),
     Kind.REFERENCE_GRANT: KindPath("gateway.networking.k8s.io", "v1beta1", "referencegrants"),
 }
 

@@ -18,7 +18,6 @@ from fairway_operator.resources import (
     endpoint_slice,
     ingress,
     ingress_class,
-    namespace,
     reference_grant,
     route,
     secret,
@@ -28,7 +27,6 @@ from fairway_operator.resources.body import Metadata, Reader, status_managers
 from fairway_operator.resources.endpoint_slice import EndpointSlice
 from fairway_operator.resources.ingress import Ingress
 from fairway_operator.resources.ingress_class import IngressClass
-from fairway_operator.resources.namespace import Namespace
 from fairway_operator.resources.reference_grant import ReferenceGrant
 from fairway_operator.resources.route import Route, StatusCondition
 from fairway_operator.resources.secret import Secret
@@ -39,7 +37,6 @@ __all__ = [
     "Ingress",
     "IngressClass",
     "Kind",
-    "Namespace",
     "ObjectRef",
     "ReferenceGrant",
     "Resource",
@@ -51,7 +48,7 @@ __all__ = [
 ]
 
 Resource: TypeAlias = (
-    Ingress | IngressClass | Route | Service | EndpointSlice | Secret | Namespace | ReferenceGrant
+    Ingress | IngressClass | Route | Service | EndpointSlice | Secret | ReferenceGrant
 )
 
 
@@ -100,6 +97,5 @@ _DECODERS: Final[Mapping[Kind, Callable[[Reader, Mapping[str, Any]], Resource | 
     Kind.SERVICE: service.decode,
     Kind.ENDPOINT_SLICE: endpoint_slice.decode,
     Kind.SECRET: secret.decode,
-    Kind.NAMESPACE: namespace.decode,
     Kind.REFERENCE_GRANT: reference_grant.decode,
 }

@@ -247,7 +247,7 @@ class ApiServer:
                     "name": plural,
                     "kind": kind,
                     "singularName": kind.lower(),
-                    "namespaced": kind not in CLUSTER_SCOPED,
+                    "namespaced": kind not in {*CLUSTER_SCOPED, "Namespace"},
                     "verbs": ["list", "watch"],
                 }
                 for group, version, plural, kind in RESOURCES
@@ -257,6 +257,8 @@ class ApiServer:
 
 
 RESOURCES = [(at.group, at.version, at.plural, kind.value) for kind, at in KIND_PATHS.items()] + [
+    # kopf does not start before discovery shows this kind, and then asks for none of it.
+    ("", "v1", "namespaces", "Namespace"),
     ("apiextensions.k8s.io", "v1", "customresourcedefinitions", "CustomResourceDefinition"),
     ("events.k8s.io", "v1", "events", "Event"),
     ("coordination.k8s.io", "v1", "leases", "Lease"),

@@ -220,7 +220,7 @@ async def test_what_a_watch_gap_hid_is_repaired(
         data_plane(shop, operator, eventually) as plane,
     ):
         await eventually(lambda: HostPattern("shop.example") in plane.snapshot.hosts)
-        await eventually(lambda: len(shop.watchers) >= 7)
+        await eventually(lambda: len(shop.watchers) >= 6)
         shop.deaf = True
         shop.delete(Kind.INGRESS, "shop")
         put_ingress(shop, "new", "new.example")
@@ -230,7 +230,7 @@ async def test_what_a_watch_gap_hid_is_repaired(
 
         shop.gone = True
         shop.end_watches()
-        await eventually(lambda: shop.expired >= 7)
+        await eventually(lambda: shop.expired >= 6)
         shop.gone = False
 
         await eventually(lambda: plane.hosts() == {"new.example", "route.example"}, seconds=5.0)
@@ -284,7 +284,7 @@ async def test_a_kind_that_is_denied_later_keeps_its_last_state(
         data_plane(shop, operator, eventually) as plane,
     ):
         await eventually(lambda: HostPattern("shop.example") in plane.snapshot.hosts)
-        await eventually(lambda: len(shop.watchers) >= 7)
+        await eventually(lambda: len(shop.watchers) >= 6)
         shop.denied = {"endpointslices"}
         shop.end_watches()
         put_ingress(shop, "late", "late.example")
@@ -424,7 +424,7 @@ async def test_sigterm_ends_in_good_order_and_gives_the_lease_back(
     task = asyncio.create_task(operator.run())
     await eventually(lambda: operator.stream_port > 0)
     await eventually(lambda: lease_of(shop).get("holderIdentity") == "pod-a")
-    await eventually(lambda: len(shop.watchers) >= 7)  # kopf has taken the signals, and lost them
+    await eventually(lambda: len(shop.watchers) >= 6)  # kopf has taken the signals, and lost them
 
     os.kill(os.getpid(), signal.SIGTERM)
 
@@ -444,7 +444,7 @@ async def test_it_ends_in_time_while_the_api_server_does_not_answer(
     task = asyncio.create_task(operator.run())
     await eventually(lambda: operator.stream_port > 0)
     await eventually(lambda: lease_of(shop).get("holderIdentity") == "pod-a")
-    await eventually(lambda: len(shop.watchers) >= 7)
+    await eventually(lambda: len(shop.watchers) >= 6)
     shop.stuck = True
     shop.end_watches()
     renewals = shop.count("GET", "leases")

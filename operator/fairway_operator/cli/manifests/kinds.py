@@ -17,7 +17,6 @@ SERVED: dict[Kind, tuple[str, ...]] = {
     Kind.SERVICE: ("v1",),
     Kind.ENDPOINT_SLICE: ("discovery.k8s.io/v1",),
     Kind.SECRET: ("v1",),
-    Kind.NAMESPACE: ("v1",),
     Kind.REFERENCE_GRANT: (
         "gateway.networking.k8s.io/v1",
         "gateway.networking.k8s.io/v1beta1",
