@@ -6,8 +6,9 @@ From an edit to the traffic that follows it, on a real cluster.
 Installs the chart as the end-to-end suite does, creates that many Ingresses,
 and edits some of them one by one after quiet. An edit takes from the API call's
 return to the first right answer of *every* data plane, each asked directly at
-its pod. Beside the times stand what the edits cost: status writes, events, and
-the memory of both operators.
+its pod. Beside the times stands what changes cost: status writes and events, as
+the API server counts them, and the memory of both operators; for the creation, the
+edits, one edit of a thousand objects each, and a thousand edits of one object.
 """
 
 import argparse
@@ -19,6 +20,7 @@ import statistics
 import subprocess
 import sys
 import time
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from e2e import image, objects
@@ -34,7 +36,7 @@ PAUSE_SECONDS = (0.3, 0.9)
 
 POLL_SECONDS = 0.001
 WRITERS = 8
-RAPID_EDITS = 1000
+MANY = 1000
 ADDRESS = "192.0.2.10"
 """What a cloud would give to the Service of type LoadBalancer; nobody connects to it."""
 
@@ -82,15 +84,15 @@ async def _measure(count: int, edits: int, *, busy: bool) -> None:
     try:
         await _publish_address(world)
         planes = await _data_planes(world)
+        before = await _writes()
         created_seconds = await _create(client, world, count)
         live_seconds = await _all_live(planes, count)
         written_seconds = None if busy else await _quiet(world)
-        after_creation = await _written(world)
+        after_creation = await _writes()
         times, calls = await _edit(client, world, planes, count, edits)
         if not busy:
             await _quiet(world)
-        after_edits = await _written(world)
-        rapid = {} if busy else await _rapid(client, world)
+        after_edits = await _writes()
         report = {
             "objects": count,
             "edits": edits,
@@ -99,14 +101,16 @@ async def _measure(count: int, edits: int, *, busy: bool) -> None:
                 "created_seconds": round(created_seconds, 1),
                 "last_live_after_seconds": round(live_seconds, 3),
                 "all_written_after_seconds": written_seconds and round(written_seconds, 1),
-                "writes": after_creation,
+                "writes": _since(before, after_creation),
             },
             "edit_to_live_ms": _summary(times),
             "api_call_ms": _summary(calls),
-            "writes_meanwhile": after_edits - after_creation,
-            "rapid_edits_of_one_object": rapid,
-            "operators": await _operators(world),
+            "writes_meanwhile": _since(after_creation, after_edits),
         }
+        if not busy:
+            report["one_edit_of_many_objects"] = await _burst(client, world, _each(count))
+            report["many_edits_of_one_object"] = await _burst(client, world, [0] * MANY)
+        report["operators"] = await _operators(world)
         print(json.dumps(report, indent=2))
     finally:
         await client.close()
@@ -180,22 +184,35 @@ async def _edit(
     return times, calls
 
 
-async def _rapid(client: KubeClient, world: World) -> dict[str, float]:
-    """Edit one Ingress as fast as the API server takes it; return what came of it."""
-    snapshots, writes = await _published(world), await _written(world)
+async def _burst(client: KubeClient, world: World, numbers: Sequence[int]) -> dict[str, Any]:
+    """Edit these Ingresses as fast as the API server takes it; return what came of it."""
+    snapshots, before = await _published(world), await _writes()
     started = time.monotonic()
-    for number in range(1, RAPID_EDITS + 1):
-        timeout = {"fairway.dev/request-timeout": f"{number}s"}
-        edit = {"metadata": {"annotations": timeout}}
-        await client.merge(f"{_path(world)}/site-0", edit, field_manager="bench")
+    remaining = iter(enumerate(numbers, start=1))
+
+    async def edit() -> None:
+        for at, number in remaining:
+            # Each means something else, so that none would be left out by itself.
+            timeout = {"fairway.dev/request-timeout": f"{at}s"}
+            body = {"metadata": {"annotations": timeout}}
+            await client.merge(f"{_path(world)}/site-{number}", body, field_manager="bench")
+
+    # One after the other where it is one object: each edit is the newest for a moment.
+    writers = WRITERS if len(set(numbers)) > 1 else 1
+    await asyncio.gather(*(edit() for _ in range(writers)))
     seconds = time.monotonic() - started
-    await _quiet(world)
+    quiet_seconds = await _quiet(world)
     return {
-        "edits": RAPID_EDITS,
+        "edits": len(numbers),
         "seconds": round(seconds, 1),
+        "all_written_after_seconds": round(quiet_seconds, 1),
         "snapshots": await _published(world) - snapshots,
-        "writes": await _written(world) - writes,
+        "writes": _since(before, await _writes()),
     }
+
+
+def _each(count: int) -> list[int]:
+    return random.sample(range(count), min(count, MANY))
 
 
 async def _turned(connection: Connection, site: Site) -> None:
@@ -219,9 +236,26 @@ async def _quiet(world: World) -> float:
     return time.monotonic() - started
 
 
-async def _written(world: World) -> int:
-    name = 'fairway_outbox_attempts_total{outcome="written"}'
-    return int(sum([await world.metric(p, name) for p in await world.system.pods("operator")]))
+async def _writes() -> dict[str, int]:
+    """Return how many statuses and events the API server has been sent, by its own count."""
+    wanted = {
+        "statuses": ('resource="ingresses"', 'subresource="status"', 'verb="APPLY"'),
+        "events": ('resource="events"', 'group="events.k8s.io"'),
+    }
+    lines = (await run("kubectl", "get", "--raw", "/metrics")).splitlines()
+    asked = [line for line in lines if line.startswith("apiserver_request_total{")]
+    return {
+        name: sum(
+            int(float(line.rpartition(" ")[2]))
+            for line in asked
+            if all(part in line for part in parts) and 'verb="GET"' not in line
+        )
+        for name, parts in wanted.items()
+    }
+
+
+def _since(before: Mapping[str, int], now: Mapping[str, int]) -> dict[str, int]:
+    return {name: now[name] - before[name] for name in now}
 
 
 async def _published(world: World) -> int:

@@ -15,9 +15,11 @@ import pytest_asyncio
 
 from e2e import objects
 from e2e.kubectl import CommandError, Namespace, image
-from e2e.load import Load
+from e2e.load import ENDED, Load
 from e2e.privileged import Privileged
 from e2e.world import World
+
+_LOAD = "load"
 
 
 @pytest.fixture(scope="session")
@@ -76,7 +78,26 @@ def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.Tes
     report = yield
     if report.failed:
         report.sections.append(("cluster", asyncio.run(_diagnosis())))
+    while ENDED:
+        load = ENDED.pop()
+        report.user_properties.append((_LOAD, (load.answered, len(load.failures))))
     return report
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say what every scenario cost the clients."""
+    reports = [
+        report
+        for reports in terminalreporter.stats.values()
+        for report in reports
+        if isinstance(report, pytest.TestReport)
+    ]
+    terminalreporter.section("requests under load: failed, answered")
+    for report in sorted(reports, key=lambda report: report.nodeid):
+        for name, value in report.user_properties:
+            if name == _LOAD and isinstance(value, tuple):
+                answered, failed = value
+                terminalreporter.line(f"{failed:6} {answered:8}  {report.nodeid}")
 
 
 async def _diagnosis() -> str:

@@ -20,6 +20,9 @@ from typing import Any, Self
 
 ANSWER_LIMIT_SECONDS = 10.0
 
+ENDED: list["Load"] = []
+"""Every load that came to its end, for whoever sums up."""
+
 
 @dataclass(frozen=True, slots=True)
 class Site:
@@ -96,6 +99,7 @@ class Load:
     ) -> None:
         self._stopping = True
         await asyncio.gather(*self._clients)
+        ENDED.append(self)
 
     def forget(self) -> None:
         """Count the pods and versions from here on."""

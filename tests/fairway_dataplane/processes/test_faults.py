@@ -1,7 +1,7 @@
 """
 What a data plane survives: dead workers, dead operators, damaged files, wrong certificates.
 
-    FAIRWAY_TEST_KILLS=100 FAIRWAY_TEST_SWAPS=1000 pytest -k "killed_one or swaps"
+    FAIRWAY_TEST_KILLS=100 FAIRWAY_TEST_SWAPS=1000 pytest -k "killed_one or swaps" -rP
 """
 
 import asyncio
@@ -371,6 +371,7 @@ class Load:
         self.doomed: set[int] = set()
         self._dataplane = dataplane
         self._count = 0
+        self._lost = 0
         self._progress = asyncio.Event()
         self._stopping = False
         self._may_refuse = False
@@ -399,7 +400,11 @@ class Load:
 
     async def _failures(self) -> list[str]:
         async with asyncio.timeout(LIMIT_SECONDS):
-            return [failure for found in await asyncio.gather(*self._clients) for failure in found]
+            found = await asyncio.gather(*self._clients)
+        failures = [failure for each in found for failure in each]
+        told = f"{self._count} answered, {self._lost} lost with a worker, {len(failures)} failed"
+        print(told)  # noqa: T201 - the figure, for -rP
+        return failures
 
     async def _client(self, requests: int) -> list[str]:
         failures: list[str] = []
@@ -412,7 +417,9 @@ class Load:
             try:
                 await self._talk(reader, writer, requests)
             except (ConnectionError, asyncio.IncompleteReadError) as error:
-                if port not in self.doomed:
+                if port in self.doomed:
+                    self._lost += 1
+                else:
                     failures.append(repr(error))
             finally:
                 writer.close()
