@@ -38,6 +38,8 @@ class Reason(StrEnum):
     INVALID_DURATION = "InvalidDuration"
     INVALID_ANNOTATION = "InvalidAnnotation"
     UNKNOWN_ANNOTATION = "UnknownAnnotation"
+    FOREIGN_ANNOTATION = "ForeignAnnotation"
+    """Of another controller, and not to be had here as it is written."""
     UNSUPPORTED_BACKEND = "UnsupportedBackend"
     UNSUPPORTED_PROTOCOL = "UnsupportedProtocol"
     UNSUPPORTED_PARAMETERS = "UnsupportedParameters"
@@ -50,6 +52,8 @@ class Reason(StrEnum):
     UNKNOWN_SECRET = "UnknownSecret"  # noqa: S105 - a reason, not a password
     REF_NOT_PERMITTED = "RefNotPermitted"
     ADDRESS_NOT_PERMITTED = "AddressNotPermitted"
+    ACCESS_NOT_ENFORCED = "AccessNotEnforced"
+    """Somebody is to be kept out by what is not to be had here, so nobody is served."""
     INVALID_CERTIFICATE = "InvalidCertificate"
     HOST_NOT_COVERED = "HostNotCovered"
     # Its neighbours.

@@ -32,6 +32,8 @@ REFUSED_FOR: Final = frozenset(
         Reason.INVALID_FILTER,
         Reason.INVALID_DURATION,
         Reason.INVALID_ANNOTATION,
+        Reason.FOREIGN_ANNOTATION,
+        Reason.ACCESS_NOT_ENFORCED,
         Reason.UNSUPPORTED_BACKEND,
         Reason.TOO_LARGE,
     }

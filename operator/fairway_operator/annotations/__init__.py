@@ -17,6 +17,7 @@ from fairway_operator.annotations import (
     checks,
     flags,
     headers,
+    ignored,
     limits,
     paths,
     redirects,
@@ -47,6 +48,8 @@ class RouteOptions(msgspec.Struct, frozen=True, kw_only=True):
     retry_codes: tuple[int, ...] | None = None
     retry_budget: int | None = None
     max_body_bytes: int | None = None
+    ignored_annotations: tuple[str, ...] | None = None
+    """Of other controllers, that nobody misses here."""
     allow_encoded_slash: bool = False
     lacks_filter: bool = False
     """A filter could not be read, so nothing may be served without it."""
@@ -112,6 +115,7 @@ TABLE: Final[Mapping[str, _Row]] = {
     "retry-budget": _Row("retry_budget", retries.parse_budget, _DEFAULTS | _SERVICE),
     "max-body-size": _Row("max_body_bytes", limits.parse_size, _ROUTES | _CLASS),
     "allow-encoded-slash": _Row("allow_encoded_slash", paths.parse_encoded_slash, _ROUTES),
+    "ignored-annotations": _Row("ignored_annotations", ignored.parse_names, _DEFAULTS),
     "balance": _Row("balance", backends.parse_balance, _SERVICE),
     "sticky-cookie": _Row("sticky_cookie", backends.parse_sticky_cookie, _SERVICE),
     "slow-start": _Row("slow_start", limits.parse_timeout, _SERVICE),

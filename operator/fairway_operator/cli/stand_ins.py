@@ -48,7 +48,7 @@ def complete(manifests: Manifests) -> Completed:
         ref: manifest.body for ref, manifest in manifests.objects.items()
     }
     entries = [*manifests.of_kind(Kind.INGRESS), *manifests.of_kind(Kind.ROUTE)]
-    notes = [*_fill_classes(manifests, entries, bodies), *_foreign_annotations(entries)]
+    notes = [*_fill_classes(manifests, entries, bodies)]
     services = _missing_services(manifests, entries)
     for ref, (ports, manifest, field) in services.items():
         bodies[ref] = _service(ref, ports)
@@ -188,34 +188,6 @@ def _service(ref: ObjectRef, ports: list[int | str]) -> Body:
             ]
         },
     }
-
-
-_OTHERS = (
-    "alb.ingress.kubernetes.io/",
-    "haproxy-ingress.github.io/",
-    "haproxy.org/",
-    "konghq.com/",
-    "nginx.ingress.kubernetes.io/",
-    "nginx.org/",
-    "projectcontour.io/",
-    "traefik.ingress.kubernetes.io/",
-)
-
-
-def _foreign_annotations(entries: list[Manifest]) -> Iterator[Problem]:
-    for entry in entries:
-        annotations = look(entry.body, "metadata", "annotations")
-        for name in annotations if isinstance(annotations, dict) else ():
-            if isinstance(name, str) and name.startswith(_OTHERS):
-                yield Problem(
-                    severity=Severity.WARNING,
-                    reason="ForeignAnnotation",
-                    message="this annotation of another controller has no effect here",
-                    hint="write the fairway.dev annotation or the Route that does the same",
-                    place=entry.place(f"metadata.annotations[{name}]"),
-                    object=entry.ref,
-                    field=f"metadata.annotations[{name}]",
-                )
 
 
 def look(value: object, *keys: str) -> Any:

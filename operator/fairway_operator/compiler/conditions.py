@@ -25,6 +25,7 @@ _BREAKING: Final = frozenset(
         Reason.INVALID_BACKEND,
         Reason.INVALID_FILTER,
         Reason.INVALID_ANNOTATION,
+        Reason.FOREIGN_ANNOTATION,
         Reason.UNSUPPORTED_BACKEND,
         Reason.TOO_LARGE,
         Reason.UNKNOWN_SERVICE,
@@ -32,7 +33,9 @@ _BREAKING: Final = frozenset(
         Reason.INTERNAL_ERROR,
     }
 )
-_ACCESS: Final = frozenset({Reason.REF_NOT_PERMITTED, Reason.ADDRESS_NOT_PERMITTED})
+_ACCESS: Final = frozenset(
+    {Reason.REF_NOT_PERMITTED, Reason.ADDRESS_NOT_PERMITTED, Reason.ACCESS_NOT_ENFORCED}
+)
 
 
 def is_broken(findings: tuple[Finding, ...]) -> bool:

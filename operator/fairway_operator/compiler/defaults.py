@@ -26,6 +26,11 @@ def with_defaults(resource: Ingress | Route, own: RouteOptions, lookup: Lookup) 
         return own
     # What is wrong with the class is told on the class, once.
     defaults, _ = route_options(found.ref, found.annotations)
+    return filled(own, defaults)
+
+
+def filled(own: RouteOptions, defaults: RouteOptions) -> RouteOptions:
+    """Return what is said, and the defaults where nothing is said."""
     missing = {
         field: getattr(defaults, field)
         for field in RouteOptions.__struct_fields__

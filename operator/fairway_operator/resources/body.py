@@ -27,6 +27,18 @@ An operator of another controller name has one of its own, or two operators in
 one cluster would withdraw each other's status.
 """
 
+FOREIGN_PREFIXES = (
+    "alb.ingress.kubernetes.io/",
+    "haproxy-ingress.github.io/",
+    "haproxy.org/",
+    "konghq.com/",
+    "nginx.ingress.kubernetes.io/",
+    "nginx.org/",
+    "projectcontour.io/",
+    "traefik.ingress.kubernetes.io/",
+)
+"""Of annotations by which other controllers are told how to serve an Ingress."""
+
 _EMPTY: Mapping[str, Any] = {}
 _TIMESTAMP = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ")
 _MAX_ITEMS = 10_000
@@ -157,15 +169,25 @@ class Reader:
 
     def annotations(self, body: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
         """Return our own annotations, sorted, without their prefix."""
+        found = self._annotations(body, (ANNOTATION_PREFIX,))
+        return tuple((name.removeprefix(ANNOTATION_PREFIX), text) for name, text in found)
+
+    def foreign_annotations(self, body: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
+        """Return annotations of other controllers, sorted, by their whole names."""
+        return tuple(self._annotations(body, FOREIGN_PREFIXES))
+
+    def _annotations(
+        self, body: Mapping[str, Any], prefixes: tuple[str, ...]
+    ) -> list[tuple[str, str]]:
         metadata = self.mapping(body.get("metadata"), "metadata")
         given: Mapping[Any, Any] = self.mapping(metadata.get("annotations"), "metadata.annotations")
-        ours = []
+        found = []
         for name, value in given.items():
-            if isinstance(name, str) and name.startswith(ANNOTATION_PREFIX):
+            if isinstance(name, str) and name.startswith(prefixes):
                 text = self.text(value, f"metadata.annotations[{name}]")
                 if text is not None and is_encodable(name):
-                    ours.append((name.removeprefix(ANNOTATION_PREFIX), text))
-        return tuple(sorted(ours))
+                    found.append((name, text))
+        return sorted(found)
 
 
 def status_managers(body: Mapping[str, Any]) -> tuple[str, ...]:

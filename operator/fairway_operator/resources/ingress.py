@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from fairway_operator.findings import Finding, Reason, Severity
+from fairway_operator.findings import Finding, Reason
 from fairway_operator.hosts import ANY_HOST, is_name, parse_host
 from fairway_operator.refs import ObjectRef
 from fairway_operator.resources.body import Metadata, Reader, show, status_managers
@@ -71,6 +71,8 @@ class Ingress(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     class_name: str | None
     class_annotation: str | None
     annotations: tuple[tuple[str, str], ...]
+    foreign: tuple[tuple[str, str], ...]
+    """Annotations of other controllers, by their whole names."""
     default_backend: ServicePort | None
     has_default_backend: bool
     """True also where the default backend cannot be used."""
@@ -98,6 +100,7 @@ def decode(reader: Reader, body: Mapping[str, Any]) -> Ingress:
         class_name=reader.text(spec.get("ingressClassName"), "spec.ingressClassName"),
         class_annotation=reader.text(class_annotation, f"metadata.annotations[{CLASS_ANNOTATION}]"),
         annotations=reader.annotations(body),
+        foreign=reader.foreign_annotations(body),
         default_backend=None
         if default is None
         else _backend(reader, default, "spec.defaultBackend"),
@@ -165,14 +168,6 @@ def _path(reader: Reader, index: int, body: Mapping[str, Any], field: str) -> In
         reader.note(f"{field}.path", problem, "write it as /name", reason=Reason.INVALID_PATH)
         return None
     assert path is not None
-    if written == "ImplementationSpecific" and not set("()[]*^$|\\").isdisjoint(path):
-        reader.note(
-            f"{field}.path",
-            f"{show(path)} looks like a regular expression, and is served as a plain prefix",
-            "write a Route with a path of type RegularExpression",
-            reason=Reason.INVALID_PATH,
-            severity=Severity.WARNING,
-        )
     backend = _backend(reader, body.get("backend"), f"{field}.backend")
     return IngressPath(index, kind, path, backend)
 

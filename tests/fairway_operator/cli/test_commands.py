@@ -34,6 +34,7 @@ def in_the_repository(monkeypatch: pytest.MonkeyPatch) -> None:
         ("compile-redirect-yaml", "compile -f examples/redirect -o yaml", 0),
         ("validate-nginx", "validate -f examples/nginx-ingress", 0),
         ("validate-nginx-json", "validate -f examples/nginx-ingress -o json", 0),
+        ("validate-migration", "validate -f tests/fairway_operator/cli/nginx", 1),
         ("validate-broken", "validate -f tests/fairway_operator/cli/broken", 1),
         ("validate-broken-json", "validate -f tests/fairway_operator/cli/broken -o json", 1),
         ("explain-exact", "explain http://shop.localhost/healthz -f examples/quickstart", 0),
