@@ -3,7 +3,9 @@ The webhook's port: one address, one method, one small body in and out.
 
 Every replica answers, leader or not. A review takes as long as its object
 does to compile and nothing waits in between, so the body's limit is also the
-limit of time.
+limit of time. Any pod can ask, so reviews come one after the other and rest
+for as long as they took: half of the loop is left to what is served, however
+many ask.
 
 The one rule: whatever comes in, nothing but an AdmissionReview or a short
 sentence goes out.
@@ -54,6 +56,9 @@ class AdmissionServer:
         self._tls: ssl.SSLContext | None = None
         self._runner: web.AppRunner | None = None
         self._present = 0
+        self._turn = asyncio.Lock()
+        self._rested_at = 0.0
+        """When the next review may begin, by the monotonic clock."""
 
     def use(self, credentials: Credentials) -> None:
         """Show this certificate from now on; established connections go on."""
@@ -109,7 +114,13 @@ class AdmissionServer:
             return _too_large()
         except TimeoutError:
             return _sorry(HTTPStatus.REQUEST_TIMEOUT, "the body did not come in time")
-        return self._review(body)
+        async with self._turn:
+            await asyncio.sleep(max(0.0, self._rested_at - time.monotonic()))
+            began = time.monotonic()
+            answer = self._review(body)
+            ended = time.monotonic()
+            self._rested_at = ended + (ended - began)
+            return answer
 
     def _review(self, body: bytes) -> web.Response:
         started = time.perf_counter()

@@ -6,8 +6,10 @@ import asyncio
 import gzip
 import json
 import ssl
+import time
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import aiohttp
@@ -15,6 +17,7 @@ import pytest
 from cryptography import x509
 
 from fairway_operator.admission import server as module
+from fairway_operator.admission.review import Verdict
 from fairway_operator.admission.server import MAX_BODY_BYTES, AdmissionServer
 from fairway_operator.authority import (
     OPERATOR_NAME,
@@ -28,7 +31,7 @@ from fairway_operator.authority import (
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
-    from fairway_operator.admission.review import AdmissionRequest, Verdict
+    from fairway_operator.admission.review import AdmissionRequest
     from tests.fairway_operator.admission.conftest import Clusters, Objects, Questions
 
 NAME = "fairway-webhook.fairway-system.svc"
@@ -230,6 +233,27 @@ async def test_too_many_at_once_are_turned_away_and_others_are_not(
 
     assert (turned_away, first.split()[1], later) == (503, b"200", 200)
     writer.close()
+
+
+async def test_reviews_leave_half_of_the_loop_to_others_however_many_ask(
+    authority: Authority, objects: Objects, ask: Questions
+) -> None:
+    spans: list[tuple[float, float]] = []
+
+    def judge(_: AdmissionRequest) -> Verdict:
+        began = time.monotonic()
+        time.sleep(0.02)
+        spans.append((began, time.monotonic()))
+        return Verdict()
+
+    body = ask.bytes(objects.ingress("web", "/"))
+    async with running(authority, judge) as webhook:
+        answers = await asyncio.gather(*(webhook.post(body) for _ in range(8)))
+
+    assert {status for status, _ in answers} == {200}
+    assert len(spans) == 8
+    for (began, ended), (after, _) in pairwise(spans):
+        assert after - ended >= 0.9 * (ended - began)
 
 
 async def test_a_new_certificate_is_shown_at_once_and_open_connections_go_on(
