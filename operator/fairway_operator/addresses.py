@@ -63,7 +63,7 @@ class Addresses:
             try:
                 found = await (self._ask_service() if polls_service else self._ask_nodes())
             except KubeError as error:
-                log.warning("addresses-unknown", status=error.status, message=error.message)
+                log.warning("addresses_unknown", status=error.status, message=error.message)
             else:
                 if found != self._polled:
                     self._polled = found

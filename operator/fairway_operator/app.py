@@ -56,7 +56,7 @@ async def run_operator(config: OperatorConfig) -> int:
     try:
         client = await connect(config.kubeconfig)
     except KubeError as error:
-        log.error("no-cluster", reason=error.message)  # noqa: TRY400 - no traceback for a setting
+        log.error("no_cluster", reason=error.message)  # noqa: TRY400 - no traceback for a setting
         return 1
     try:
         status = await Operator(config, client).run()
@@ -75,7 +75,7 @@ async def _leave(status: int) -> None:
         _, pending = await asyncio.wait(rest, timeout=LEAVE_SECONDS)
         if pending:
             # kopf can swallow a cancellation, and a pod that does not end is not replaced.
-            log.warning("tasks-left", tasks=sorted(task.get_name() for task in pending))
+            log.warning("tasks_left", tasks=sorted(task.get_name() for task in pending))
             os._exit(status)
 
 
@@ -179,7 +179,7 @@ class Operator:
                     task.cancel()
         except* Exception as group_error:
             for error in group_error.exceptions:
-                log.exception("operator-failed", exc_info=error)
+                log.exception("operator_failed", exc_info=error)
             status = 1
         finally:
             await self._publisher.stop(grace_seconds=0)
@@ -228,7 +228,7 @@ class Operator:
             self._metrics.propagation.published(commit, instances)
             log.info(
                 "published",
-                root=short(commit.compilation.snapshot.root),
+                digest=short(commit.compilation.snapshot.root),
                 epoch=commit.position.epoch,
                 sequence=commit.position.sequence,
                 events=len(batch.events),

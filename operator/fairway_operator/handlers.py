@@ -104,7 +104,7 @@ class Watch:
                 await self._watch()
             except Exception as error:  # noqa: BLE001 - whatever stopped kopf, the answer is to start again
                 log.warning(
-                    "watch-stopped", kind=self.kind, error=f"{type(error).__name__}: {error}"
+                    "watch_stopped", kind=self.kind, error=f"{type(error).__name__}: {error}"
                 )
             self.failures += 1
             if time.monotonic() - started_at > STEADY_SECONDS:

@@ -307,7 +307,7 @@ class Outbox:
         if answer.outcome is not Outcome.FAILED:
             if answer.outcome is Outcome.REFUSED:
                 log.error(
-                    "effect-refused", object=str(key.ref), effect=key.name, message=answer.message
+                    "effect_refused", object=str(key.ref), effect=key.name, message=answer.message
                 )
             if not entry.dropped:
                 self._drop(key)
@@ -322,7 +322,7 @@ class Outbox:
         pause = min(BACKOFF_SECONDS[0] * 2 ** (entry.failures - 1), BACKOFF_SECONDS[1])
         pause *= random.uniform(0.5, 1.0)  # noqa: S311 - jitter
         log.warning(
-            "effect-failed",
+            "effect_failed",
             object=str(entry.key.ref),
             effect=entry.key.name,
             failures=entry.failures,

@@ -10,7 +10,7 @@ in flight at most, so a slow one costs the others nothing.
 Positions are made to grow for each subscriber. It may come from another
 replica, or from this one before a restart, with a position that is later than
 ours; its stream then goes on above what it said in its hello, and nobody
-else's does (docs/adr: the order of the stream).
+else's does (docs/adr/0008-stream-order.md).
 
 The one rule: both ends show a certificate of our authority, and only one for
 the role of a data plane may subscribe, only one of an operator report. There
@@ -179,7 +179,7 @@ class Publisher:
             raise OSError(f"cannot listen at {address}: {error}") from error
         await server.start()
         self._server, self.port = server, bound
-        log.info("publisher-started", address=address, port=bound)
+        log.info("publisher_started", address=address, port=bound)
         return bound
 
     async def stop(self, *, grace_seconds: float) -> None:
@@ -243,7 +243,7 @@ class Publisher:
             finally:
                 self._forget(call)
         except ProtocolError as error:
-            log.warning("subscriber-broke-protocol", peer=context.peer(), reason=str(error))
+            log.warning("subscriber_broke_protocol", peer=context.peer(), reason=str(error))
             await context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(error))
 
     async def _report(self, requests: AsyncIterator[bytes], context: _Context) -> bytes:
@@ -286,7 +286,7 @@ class Publisher:
             # The data plane is back before its old connection was found dead.
             previous.end()
         self._calls[hello.instance] = call
-        log.info("subscriber-joined", instance=hello.instance, root=short(hello.root))
+        log.info("subscriber_joined", instance=hello.instance, digest=short(hello.root))
         call.session.receive(hello)
         self._note(Receipt(instance=hello.instance, root=hello.root))
         if self._newest is not None:
@@ -326,9 +326,9 @@ class Publisher:
                 self._note(Receipt(instance=instance, root=message.root))
             case Nack():
                 log.warning(
-                    "snapshot-refused",
+                    "snapshot_refused",
                     instance=instance,
-                    root=short(message.root),
+                    digest=short(message.root),
                     reason=message.reason,
                 )
                 self._note(Receipt(instance=instance, root=message.root, reason=message.reason))
@@ -339,7 +339,7 @@ class Publisher:
         instance = call.hello.instance
         if self._calls.get(instance) is call:
             del self._calls[instance]
-            log.info("subscriber-left", instance=instance)
+            log.info("subscriber_left", instance=instance)
             self._note(Receipt(instance=instance, root=None))
 
     def _note(self, receipt: Receipt) -> None:

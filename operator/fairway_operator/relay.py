@@ -120,7 +120,7 @@ class Relay:
                 await self._report(address, self._credentials)
                 pause = BACKOFF_SECONDS[0]
             except (RelayBrokenError, grpc.aio.AioRpcError) as error:
-                log.info("relay-broken", leader=address, reason=str(error))
+                log.info("relay_broken", leader=address, reason=str(error))
                 await asyncio.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311 - jitter
                 pause = min(pause * 2, BACKOFF_SECONDS[1])
 

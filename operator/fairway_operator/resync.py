@@ -162,7 +162,7 @@ class Resync:
         known = sum(1 for ref in self._inbox.known(kind) if namespace in ("", ref.namespace))
         if known >= HANDFUL and len(lost) * 2 > known:
             log.warning(
-                "suspicious-list", kind=kind, namespace=namespace, known=known, lost=len(lost)
+                "suspicious_list", kind=kind, namespace=namespace, known=known, lost=len(lost)
             )
             await asyncio.sleep(self._config.confirm_seconds)
             bodies, version = await self._fetch(kind, namespace)
@@ -196,7 +196,7 @@ class Resync:
             self._note(kind, ListState.PENDING, "")
         number = int(version) if version.isdecimal() else None
         if number is not None and number < newest:
-            log.warning("history-went-back", kind=kind, heard=newest, listed=number)
+            log.warning("history_went_back", kind=kind, heard=newest, listed=number)
             self._inbox.forget_versions(kind)
         return bodies, number
 
@@ -235,7 +235,7 @@ class Resync:
         if status.state is state:
             return
         previous, status.state = status.state, state
-        log.info("list-state", kind=kind, state=state, previous=previous, message=message)
+        log.info("list_state", kind=kind, state=state, previous=previous, message=message)
         self._on_state(kind, state)
 
 

@@ -83,12 +83,12 @@ class Trust:
             try:
                 await self.look()
             except KubeError as error:
-                log.warning("authority-not-kept", status=error.status, message=error.message)
+                log.warning("authority_not_kept", status=error.status, message=error.message)
                 seconds = 1.0
             except ValueError as error:
                 # Nothing is overwritten: whoever changed the Secret may still have the old one.
                 log.warning(
-                    "authority-unreadable", secret=self._config.authority_secret, reason=str(error)
+                    "authority_unreadable", secret=self._config.authority_secret, reason=str(error)
                 )
             self._woken.clear()
             try:
@@ -122,7 +122,7 @@ class Trust:
         renewed = self.authority.renewed(now=now, lifetimes=self.lifetimes)
         if renewed != self.authority and self._leading():
             secret = await self._adopt_or_write(secret, renewed)
-            log.info("authority-renewed", successor=renewed.successor is not None)
+            log.info("authority_renewed", successor=renewed.successor is not None)
         return secret
 
     async def _adopt_or_write(self, secret: Body, authority: Authority) -> Body:
@@ -150,7 +150,7 @@ class Trust:
             )
             self._on_credentials(self.credentials)
             self.ready.set()
-            log.info("operator-certificate-issued")
+            log.info("operator_certificate_issued")
 
     async def _keep_dataplane_credentials(self, authority: Authority, owner: Body) -> None:
         name = self._config.dataplane_secret
@@ -160,7 +160,7 @@ class Trust:
             if not credentials_from_files(_files(secret)).is_due(authority, now=now):
                 return
         except ValueError:
-            log.info("dataplane-certificate-missing", secret=name)
+            log.info("dataplane_certificate_missing", secret=name)
         credentials = authority.issue(Role.DATAPLANE, now=now, lifetimes=self.lifetimes)
         reference = {
             "apiVersion": "v1",
@@ -180,7 +180,7 @@ class Trust:
                 raise
             self.wake()
             return
-        log.info("dataplane-certificate-issued", secret=name)
+        log.info("dataplane_certificate_issued", secret=name)
 
     async def _read(self, name: str) -> Body:
         """Return the Secret; empty when there is none."""

@@ -59,7 +59,7 @@ class Registration:
             try:
                 await self.look()
             except KubeError as error:
-                log.warning("webhook-not-registered", status=error.status, message=error.message)
+                log.warning("webhook_not_registered", status=error.status, message=error.message)
             try:
                 async with asyncio.timeout(LOOK_SECONDS):
                     await self._woken.wait()
@@ -94,7 +94,7 @@ class Registration:
             },
             field_manager=FIELD_MANAGER,
         )
-        log.info("webhook-registered", name=self._name)
+        log.info("webhook_registered", name=self._name)
 
 
 def _bundle(hook: Body) -> str:

@@ -80,7 +80,7 @@ class AdmissionServer:
         site = web.TCPSite(self._runner, host, port, ssl_context=listening)
         await site.start()
         self.port = int(self._runner.addresses[0][1])
-        log.info("webhook-started", port=self.port)
+        log.info("webhook_started", port=self.port)
         return self.port
 
     async def stop(self) -> None:
@@ -134,7 +134,7 @@ class AdmissionServer:
             verdict = self._judge(request)
         except Exception:
             # A bug must not come out as an answer: failurePolicy says what becomes of the object.
-            log.exception("review-failed", kind=kind)
+            log.exception("review_failed", kind=kind)
             self._observe(kind, "failed", time.perf_counter() - started)
             return _sorry(HTTPStatus.INTERNAL_SERVER_ERROR, "a bug of Fairway; its log has more")
         answer = encode_answer(request, verdict)

@@ -92,7 +92,7 @@ class Lease:
         try:
             while True:
                 await LeaderElection(self._election()).run()
-                log.warning("leadership-lost", holder=self.holder, epoch=self.epoch)
+                log.warning("leadership_lost", holder=self.holder, epoch=self.epoch)
         finally:
             if self.holder == self.identity:
                 await self.release()
@@ -130,7 +130,7 @@ class Lease:
         try:
             self._object = await self._client.create(lease_path(self._config.namespace), body)
         except KubeError as error:
-            log.warning("lease-not-created", status=error.status, message=error.message)
+            log.warning("lease_not_created", status=error.status, message=error.message)
             return False
         self._won(started_at)
         return True
@@ -149,7 +149,7 @@ class Lease:
         try:
             self._object = await self._client.replace(self._path, body)
         except KubeError as error:
-            log.warning("lease-not-renewed", status=error.status, message=error.message)
+            log.warning("lease_not_renewed", status=error.status, message=error.message)
             return False
         self._won(started_at)
         return True
@@ -163,9 +163,9 @@ class Lease:
             async with asyncio.timeout(RELEASE_SECONDS):
                 await self._client.replace(self._path, body)
         except KubeError as error:
-            log.warning("lease-not-released", status=error.status, message=error.message)
+            log.warning("lease_not_released", status=error.status, message=error.message)
         except TimeoutError:
-            log.warning("lease-not-released", status=0, message="no answer")
+            log.warning("lease_not_released", status=0, message="no answer")
 
     def _won(self, started_at: float) -> None:
         self._renewed_at = started_at
@@ -181,7 +181,7 @@ class Lease:
         if (holder, address, epoch) == (self.holder, self.holder_address, self.epoch):
             return
         self.holder, self.holder_address, self.epoch = holder, address, epoch
-        log.info("lease-holder-changed", holder=holder, epoch=epoch)
+        log.info("lease_holder_changed", holder=holder, epoch=epoch)
         self._on_change()
 
     def _spec(self, old: Body) -> Body:
