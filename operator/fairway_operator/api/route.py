@@ -8,6 +8,7 @@ API server alone; :mod:`fairway_operator.compiler.route` checks the same again,
 because a file has no API server.
 """
 
+from collections.abc import Mapping
 from enum import StrEnum
 from typing import Annotated, ClassVar, NamedTuple, TypeAlias
 
@@ -24,6 +25,22 @@ _HEADER_NAME = r"^[A-Za-z0-9!#$%&'*+\-.^_`|~]+\Z"
 _HEADER_VALUE = r"^[\x20-\x7e\t]*\Z"
 _ABSOLUTE = r"^/[\x21-\x7e]*\Z"
 _PRINTABLE = r"^[\x20-\x7e]*\Z"
+_DURATION = r"^([0-9]{1,5}(h|m|s|ms)){1,4}\Z"
+
+FORMS: Mapping[str, str] = {
+    pattern.replace(r"\Z", "$"): words
+    for pattern, words in {
+        _LABEL: "lower-case letters, digits and dashes, such as shop-2",
+        _SUBDOMAIN: "a name such as shop.example, in lower case",
+        _HOST: "a name such as shop.example or *.shop.example, in lower case",
+        _HEADER_NAME: "the name of a header, such as x-tier",
+        _HEADER_VALUE: "one line of printable ASCII",
+        _ABSOLUTE: "an absolute path such as /shop, without blanks",
+        _PRINTABLE: "printable ASCII",
+        _DURATION: "a duration such as 500ms, 30s or 1m30s; 0s is no limit",
+    }.items()
+}
+"""What to write where a pattern of the schema does not match, in the schema's writing."""
 
 ObjectName: TypeAlias = Annotated[
     str, Meta(description="Name of the object.", min_length=1, max_length=253, pattern=_SUBDOMAIN)
@@ -59,7 +76,7 @@ Duration: TypeAlias = Annotated[
     Meta(
         description="A duration such as 500ms, 30s or 1m30s; 0s means no limit.",
         max_length=24,
-        pattern=r"^([0-9]{1,5}(h|m|s|ms)){1,4}\Z",
+        pattern=_DURATION,
     ),
 ]
 

@@ -26,6 +26,9 @@ _HARMLESS: Final = re.compile(
     r"|access_log|error_log|log_\w+|sub_filter\w*|if_modified_since|port_in_redirect"
 )
 
+_PRIVATE: Final = re.compile(r"auth|cookie|key|token|secret|password|credential")
+"""Of names of headers whose values are not repeated: findings are read by many."""
+
 
 def directives(text: str) -> list[list[str]] | None:
     """Return the words of each directive, without quotes; None where there is a block."""
@@ -73,4 +76,5 @@ def _line(words: list[str]) -> str:
         return ""
     if not value.strip() or "$" in value:
         return ""
-    return f"{name.strip().lower()}: {value.strip()}"
+    lower = name.strip().lower()
+    return f"{lower}: {'...' if _PRIVATE.search(lower) else value.strip()}"

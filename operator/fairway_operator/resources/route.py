@@ -11,10 +11,11 @@ from typing import Any
 
 import msgspec
 
+from fairway_operator.api import fields
 from fairway_operator.api.route import RouteSpec
 from fairway_operator.findings import Finding
 from fairway_operator.refs import ObjectRef
-from fairway_operator.resources.body import Metadata, Reader, status_managers, whole
+from fairway_operator.resources.body import Metadata, Reader, show, status_managers, whole
 
 
 class StatusCondition(msgspec.Struct, frozen=True, gc=False):
@@ -73,13 +74,30 @@ def _spec(reader: Reader, value: object) -> RouteSpec | None:
         return _decoder.decode(text)
     except msgspec.ValidationError as error:
         message, _, path = str(error).partition(" - at `")
-        field = "spec" + path.removeprefix("$").removeprefix("key in ").removesuffix("`")
-        reader.note(
-            field, message[:1].lower() + message[1:], f"kubectl explain route.{_plain(field)}"
-        )
+        _note_misfit(reader, value, message, path.removeprefix("$").removesuffix("`"))
     except (msgspec.DecodeError, RecursionError):
         reader.note("spec", "the value is nested too deeply")
     return None
+
+
+_QUIET = (".value", ".body")
+"""Fields that may hold what is nobody else's business."""
+
+
+def _note_misfit(reader: Reader, spec: object, message: str, path: str) -> None:
+    """Note what does not fit; the message of the decoder names types, not what to write."""
+    what = fields.values_of(path)
+    if "matching regex" in message:
+        found = "the value" if path.endswith(_QUIET) else show(fields.value_at(spec, path))
+        message, what = f"{found} has not the form that is taken here", fields.form_of(path)
+    elif unknown := message.partition("unknown field `")[2].removesuffix("`"):
+        what = fields.fields_like(path, unknown)
+    hint = f"write {what}; " if what else ""
+    reader.note(
+        f"spec{path}",
+        message[:1].lower() + message[1:],
+        f"{hint}kubectl explain route.spec{_plain(path)}",
+    )
 
 
 def _plain(field: str) -> str:

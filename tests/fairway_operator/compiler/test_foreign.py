@@ -434,6 +434,13 @@ def test_what_cannot_be_had_is_told_with_what_to_write(
     assert hint in finding.hint
 
 
+def test_credentials_in_a_snippet_are_not_repeated() -> None:
+    seen = seen_of(configuration_snippet='proxy_set_header Authorization "Basic c2VjcmV0";')
+
+    assert 'fairway.dev/request-headers: "authorization: ..."' in only(seen).hint
+    assert "c2VjcmV0" not in str(seen.findings("i"))
+
+
 def test_what_no_client_would_notice_is_one_note() -> None:
     seen = seen_of(proxy_buffering="on", proxy_buffer_size="8k", client_body_buffer_size="1m")
 
