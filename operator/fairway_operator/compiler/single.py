@@ -55,7 +55,7 @@ def compile_single(
     served_generation = generation = resource.metadata.generation
     if unreadable is not None and unreadable.metadata is not None:
         generation = unreadable.metadata.generation
-    if not is_ours(resource, lookup):
+    if not is_ours(resource, lookup) or _has_left(unreadable, lookup):
         return Compiled(
             generation=generation,
             contribution=None,
@@ -86,6 +86,12 @@ def compile_single(
         needs=frozenset(lookup.needs),
         good=good,
     )
+
+
+def _has_left(unreadable: Undecodable | None, lookup: Lookup) -> bool:
+    """Tell whether the present version, of which no more can be read, names another's class."""
+    name = None if unreadable is None else unreadable.class_name
+    return name is not None and not is_our_class(name, lookup)
 
 
 def contribution_of(resource: Ingress | Route, lookup: Lookup) -> Contribution:

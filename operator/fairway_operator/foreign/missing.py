@@ -3,11 +3,15 @@
 from fairway_operator.foreign import guards, values
 from fairway_operator.foreign.adoption import NGINX, Adoption, Read
 from fairway_operator.foreign.snippets import directives, equivalents, is_harmless
+from fairway_operator.foreign.trifles import FAMILIES
 
 
 def trifle(adoption: Adoption, name: str, _value: str) -> None:
-    """Note it, and no more."""
-    adoption.trifle(name)
+    """Note it, unless it goes with an annotation that is told of."""
+    short = name.removeprefix(NGINX)
+    family = next((heads for start, heads in FAMILIES.items() if short.startswith(start)), ())
+    if not any(NGINX + head in adoption.given for head in family):
+        adoption.trifle(name)
 
 
 def none(message: str, hint: str, *, unless: tuple[str, ...] = ()) -> Read:

@@ -32,3 +32,15 @@ TRIFLES: Final = (
     "upstream-hash-by-subset-size",
 )  # fmt: skip
 """They tune nginx, or go with another annotation that is told of."""
+
+FAMILIES: Final = {
+    "auth-": ("auth-url", "auth-type", "auth-secret", "auth-tls-secret"),
+    "canary-": ("canary",),
+    "cors-": ("enable-cors",),
+    "global-rate-limit-": ("global-rate-limit",),
+    "limit-": ("limit-rps", "limit-rpm", "limit-connections"),
+    "mirror-": ("mirror-target",),
+    "session-cookie-": ("affinity",),
+    "upstream-hash-by-": ("upstream-hash-by",),
+}
+"""Beginnings of names, and the annotations that such go with."""

@@ -448,6 +448,12 @@ def test_what_no_client_would_notice_is_one_note() -> None:
     assert "client-body-buffer-size, proxy-buffer-size, proxy-buffering" in only(seen).message
 
 
+def test_what_goes_with_another_annotation_is_told_with_it() -> None:
+    seen = seen_of(affinity="cookie", session_cookie_name="basket", session_cookie_max_age="60")
+
+    assert only(seen).field == f"metadata.annotations[{NGINX}/affinity]"
+
+
 def test_a_canary_is_not_served_beside_what_it_is_a_canary_of() -> None:
     objects = Objects()
     main = objects.ingress("main", "x.com ^/ b:80", age=1)

@@ -122,6 +122,24 @@ def test_a_version_that_cannot_be_read_at_all(compiled: Compile, objects: Object
     assert mended.findings() == ()
 
 
+def test_l3_a_version_that_cannot_be_read_and_names_another_class_is_no_longer_ours(
+    compiled: Compile, objects: Objects
+) -> None:
+    steps = compiled.steps()
+    rule = {"backendRefs": [{"name": "a", "port": 80}]}
+    steps.put(objects.route("r", rule), objects.web("a"))
+    left = objects.route("r", {"backendReffs": []}, generation=2)
+    left["spec"]["ingressClassName"] = "nginx"
+
+    seen = steps.put(left)
+
+    assert seen.ask("a.example/") == "404"
+    assert seen.findings("r", Kind.ROUTE) == ()
+    assert len(seen.compilation.serving) == 0
+    back = steps.put(objects.route("r", {"backendReffs": []}, generation=3))
+    assert back.ask("a.example/") == "shop/a:80"
+
+
 def test_a_first_version_that_cannot_be_read_harms_nobody(
     compiled: Compile, objects: Objects
 ) -> None:
