@@ -30,6 +30,7 @@ REFUSED = (
     ("dataplane.kind=DaemonSet,dataplane.autoscaling.enabled=true", "autoscaling"),
     ("dataplane.autoscaling.enabled=true,dataplane.autoscaling.minReplicas=11", "minReplicas"),
     ("dataplane.hostNetwork=true,dataplane.hostPorts.enabled=true", "hostPorts"),
+    ("dataplane.settings.adminBindAddress=127.0.0.1", "hostNetwork"),
     ("metrics.service.enabled=false,metrics.serviceMonitor.enabled=true", "serviceMonitor"),
 )
 """Values that would not do what they seem to say, and what the complaint has to name."""

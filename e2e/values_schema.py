@@ -157,8 +157,9 @@ ROWS: tuple[Row, ...] = (
     Row(
         "dataplane.hostNetwork",
         FLAG,
-        "Use the node's network: ports 8080, 8443 and 9000 of the node. Not allowed by Pod "
-        "Security `restricted`.",
+        "Use the node's network: ports 8080, 8443 and 9000 of the node. No network policy holds "
+        "there: `dataplane.settings.adminBindAddress: 127.0.0.1` keeps 9000 to the node. Not "
+        "allowed by Pod Security `restricted`.",
     ),
     Row("dataplane.hostPorts.enabled", FLAG, "Map ports of the node to the pods."),
     Row("dataplane.hostPorts.http", PORT, "The node's port for HTTP."),

@@ -26,6 +26,12 @@ class DataplaneConfig:
     bind_address: str = "0.0.0.0"
     """Address of the HTTP, HTTPS and admin ports; ``::`` for all of IPv6 and IPv4."""
 
+    admin_bind_address: str = ""
+    """
+    Address of the admin port, if it is another one: ``127.0.0.1`` keeps metrics and debug
+    pages on a machine whose network the data plane shares.
+    """
+
     http_port: int = 8080
     """Plain HTTP. 0 takes a free port, which the log names."""
 
@@ -104,6 +110,8 @@ class DataplaneConfig:
         if not 0 <= self.drain_seconds < math.inf:
             raise ValueError(f"drain_seconds: {self.drain_seconds} will not do; write 0 or more")
         _check_address("bind_address", self.bind_address)
+        if self.admin_bind_address:
+            _check_address("admin_bind_address", self.admin_bind_address)
         for network in self.trusted_networks:
             _check_network("trusted_networks", network)
         for network in self.proxy_protocol_networks:

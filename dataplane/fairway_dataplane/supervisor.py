@@ -75,7 +75,7 @@ def run_dataplane(config: DataplaneConfig) -> int:
         sys.stderr.write(f"fairway: backend_authorities: {config.backend_authorities}: {error}\n")
         return 1
     try:
-        admin = bind_alone(config.bind_address, config.admin_port)
+        admin = bind_alone(config.admin_bind_address or config.bind_address, config.admin_port)
         pairs = bind_pairs(
             config.bind_address,
             http_port=config.http_port,

@@ -264,3 +264,20 @@ async def test_a_taken_port_is_one_line_and_1(
             f"fairway: cannot bind 127.0.0.1:{port}: address already in use; "
             "stop the other program or choose another port\n"
         )
+
+
+async def test_the_admin_port_may_have_an_address_of_its_own(
+    operator: "Operator", start_backend: "StartBackend", start_dataplane: "StartDataplane"
+) -> None:
+    backend = await start_backend("one")
+    dataplane = await start_dataplane(BIND_ADDRESS="127.0.0.2", ADMIN_BIND_ADDRESS="127.0.0.1")
+    await operator.publish(backend.serving("shop.example"))
+
+    await dataplane.ready()
+
+    with pytest.raises(ConnectionRefusedError):
+        await asyncio.open_connection("127.0.0.2", dataplane.admin_port)
+    with pytest.raises(ConnectionRefusedError):
+        await asyncio.open_connection("127.0.0.1", dataplane.http_port)
+    _, writer = await asyncio.open_connection("127.0.0.2", dataplane.http_port)
+    writer.close()
