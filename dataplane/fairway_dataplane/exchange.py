@@ -71,7 +71,7 @@ class Exchange:
     body_length: int
     """Bytes, :data:`CHUNKED` or :data:`NO_BODY`."""
     held_body: bytes
-    """The part of the body that came with the head; replayed if it was all."""
+    """The part of the body that came with the head, and more while all of it may be replayed."""
     secure: bool
     """The client came over TLS."""
     server_name: bytes
@@ -125,7 +125,7 @@ class Exchange:
     upstream_seconds: float
     """From the head sent to the head received, of the last attempt; 0.0 without."""
     body_sent: bool
-    """Body bytes beyond ``held_body`` were passed on: no replay."""
+    """More of the body came than ``held_body`` has, or may have: no replay."""
     bytes_in: int
     """Of the request's body so far."""
     bytes_out: int

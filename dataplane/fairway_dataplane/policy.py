@@ -69,7 +69,10 @@ class Limits:
     """Request body; more is answered with 413. 0 is no limit. A route may set its own."""
 
     replay_bytes: int = 64 * 1024
-    """A body that came whole with its head and is not longer may be sent again."""
+    """
+    So much of the body of an idempotent request is kept until its answer comes, to send it to
+    another endpoint if the first one is lost. 0 keeps none.
+    """
 
     header_seconds: float = 10.0
     """From the first byte of a request to the end of its head; then 408."""
@@ -85,6 +88,12 @@ class Limits:
 
     send_seconds: float = 30.0
     """Without progress of a response towards the client; then the connection is reset."""
+
+    half_close_seconds: float = 2.0
+    """
+    A client that ends its side after a request gets an answer that begins, or goes on, within
+    this time; then it is taken for gone. 0 takes it for gone at once.
+    """
 
     keep_alive_seconds: float = 60.0
     """Of an idle client connection."""
@@ -114,7 +123,10 @@ class Limits:
     """Client connections of one worker; further ones are closed at once."""
 
     connections_per_client: int = 0
-    """Client connections of one address (/32 or /64); 0 is no limit."""
+    """
+    Client connections of one address (/32 or /64), those of trusted networks aside. 0 is no
+    limit.
+    """
 
     active_requests: int = 0
     """In flight in one worker, tunnels included; more are answered with 503. 0 is no limit."""

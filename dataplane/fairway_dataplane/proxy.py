@@ -232,9 +232,14 @@ class Proxy:
         route, backend = exchange.route, exchange.backend
         if route is None or backend is None or exchange.attempts > max(1, route.retry_attempts):
             return False
-        if exchange.body_sent or not exchange.request_complete:
+        if exchange.body_sent:
             return False
-        return backend.retry(exchange, route.connect_seconds, route.retry_budget)
+        if not backend.retry(exchange, route.connect_seconds, route.retry_budget):
+            return False
+        if not exchange.request_complete:
+            # Who is asked now wants what is kept first.
+            exchange.sink.pause()
+        return True
 
 
 def _count_answer(tally: RouteTally, exchange: Exchange) -> None:

@@ -20,9 +20,10 @@ cdef class AnswerSide:
     cdef RepeatedLines _repeated
     cdef double _born, _ends_at, _last_at, _rate_since, _read_at
     cdef long long _head_bytes, _last_request, _left, _rate_bytes, _requests, _unsent
+    cdef long long _answered
     cdef int _state
     cdef bint _body_wanted, _chunked, _reading_paused, _secure, _serving, _started, _trusted
-    cdef bint _write_paused
+    cdef bint _half_closed, _write_paused
 
     cpdef pause_writing(self)
     cpdef resume_writing(self)
@@ -45,6 +46,7 @@ cdef class AnswerSide:
     cdef _linger(self)
     cdef _close(self)
     cdef _abort(self)
+    cdef _reset(self)
     cdef _pause_reading(self)
     cdef _resume_reading(self)
     cdef _set_deadline(self)

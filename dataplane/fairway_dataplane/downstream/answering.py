@@ -6,6 +6,8 @@ exchange goes through :meth:`AnswerSide._over`, so that it is counted once and
 lets go of both sides.
 """
 
+import socket
+import struct
 from typing import TYPE_CHECKING, cast
 
 from fairway_dataplane.clock import NEVER
@@ -19,7 +21,14 @@ from fairway_dataplane.downstream.responses import (
 )
 from fairway_dataplane.downstream.tunnel import Tunnel
 from fairway_dataplane.errors import ProxyError, Reason, Side
-from fairway_dataplane.exchange import NO_BODY, Block, DirectResponse, Exchange
+from fairway_dataplane.exchange import (
+    CHUNKED,
+    NO_BODY,
+    UNTIL_CLOSE,
+    Block,
+    DirectResponse,
+    Exchange,
+)
 from fairway_dataplane.framing import ChunkDecoder, chunk, last_chunk
 from fairway_dataplane.tally import count
 
@@ -41,13 +50,20 @@ EMPTY_BYTES = 4
 _JOINED_BYTES = 16 * 1024
 """Up to this size a head and a body are joined: a copy is cheaper than a second buffer."""
 
+_UNMEASURED = frozenset((CHUNKED, UNTIL_CLOSE))
+"""Lengths of answers that end with their connection, if they do not go out in chunks."""
+
+_RESET = struct.pack("ii", 1, 0)
+"""For SO_LINGER, socket(7): close with a reset."""
+
 
 class AnswerSide:
     """State of a client connection, and its half that writes."""
 
     __slots__ = (
-        "_address", "_authority", "_body_wanted", "_born", "_chunked", "_clock", "_decoder",
-        "_ends_at", "_exchange", "_forward", "_forwarded", "_head_bytes", "_last_at",
+        "_address", "_answered", "_authority", "_body_wanted", "_born", "_chunked", "_clock",
+        "_decoder", "_ends_at", "_exchange", "_forward", "_forwarded", "_half_closed",
+        "_head_bytes", "_last_at",
         "_last_request", "_left", "_limits", "_listener", "_pending", "_proxy", "_rate_bytes",
         "_rate_since", "_read", "_read_at", "_reading_paused", "_repeated", "_requests", "_secure",
         "_server_name", "_serving", "_started", "_state", "_tally", "_transport", "_trusted",
@@ -75,11 +91,13 @@ class AnswerSide:
         self._left = 0
         self._requests = 0
         self._unsent = 0
+        self._answered = 0
         self._body_wanted = False
         self._chunked = False
         self._reading_paused = False
         self._serving = False
         self._started = False
+        self._half_closed = False
         self._write_paused = False
         self._authority: bytes | None = None
         self._forwarded: Block = b""
@@ -266,6 +284,15 @@ class AnswerSide:
         if exchange is None:
             return
         exchange.reason = error.reason.value
+        if (
+            self._started
+            and not self._chunked
+            and self._tunnel is None
+            and exchange.response_length in _UNMEASURED
+        ):
+            # Row 86: the end of the connection would be taken for the end of the body.
+            self._reset()
+            return
         if self._started or not error.status:
             self._abort()
             return
@@ -395,6 +422,14 @@ class AnswerSide:
     def _abort(self) -> None:
         if self._transport is not None:
             self._transport.abort()
+
+    def _reset(self) -> None:
+        """End at once and visibly: what is unsent is dropped by the kernel too."""
+        transport = self._transport
+        if transport is not None and not transport.is_closing():
+            connection = transport.get_extra_info("socket")
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+        self._abort()
 
     # Time and back-pressure.
 

@@ -118,9 +118,12 @@ class _Claims:
         for name, value in exchange.claims:
             match name:
                 case b"x-forwarded-for":
-                    self.hops += [hop.strip() for hop in value.decode("latin-1").split(",")]
-                case b"forwarded":
+                    self.hops += [_without_port(hop) for hop in value.split(b",")]
+                case b"forwarded" if _is_balanced(value):
                     self.elements.append(value)
+                case b"forwarded":
+                    # A quote that does not end would swallow what is appended to it.
+                    self.elements.clear()
                 case b"x-forwarded-proto" if value.lower() in (b"http", b"https"):
                     self.proto = value.lower()
                 case b"x-forwarded-host" if _is_host(value):
@@ -130,8 +133,11 @@ class _Claims:
                 case b"x-request-id" if _is_id(value):
                     self.request_id = value
         if not self.hops and self.elements:
-            found = _forwarded_for(b", ".join(self.elements))
-            self.hops = [hop.decode("latin-1") for hop in found]
+            self.hops = [
+                _forwarded_for(element)
+                for value in self.elements
+                for element in _each_element(value)
+            ]
         self.hops = _believed(self.hops)
 
 
@@ -141,6 +147,28 @@ def _believed(hops: list[str]) -> list[str]:
         if _parse(hops[at - 1]) is None:
             return hops[at:]
     return hops
+
+
+def _without_port(text: bytes) -> str:
+    """Return a hop without the port that some proxies add, and without brackets."""
+    text = text.strip(b" \t")
+    found = _node(text)
+    return (text if found is None else found[1] or found[2]).decode("latin-1")
+
+
+def _forwarded_for(element: bytes) -> str:
+    """Return whom an element of Forwarded is for; empty if it does not say so."""
+    at, who = 0, ""
+    while at < len(element):
+        pair = _pair(element, at)
+        if pair is None:
+            return ""
+        at = pair.end()
+        if pair[1] is not None and pair[1].lower() == b"for":
+            if who:
+                return ""
+            who = _without_port(pair[2].strip(b'"'))
+    return who
 
 
 def _element(peer: bytes, proto: bytes, host: bytes) -> bytes:
@@ -169,4 +197,11 @@ def _parse(text: str) -> IPv4Address | IPv6Address | None:
 _authority_port = re.compile(rb".*:([0-9]{1,5})").fullmatch
 _is_host = re.compile(rb"[A-Za-z0-9.\-_:\[\]]{1,255}").fullmatch
 _is_id = re.compile(rb"[A-Za-z0-9._\-+/=:]{1,128}").fullmatch
-_forwarded_for = re.compile(rb"(?i:for)=\"?\[?([0-9A-Fa-f:.]+)").findall
+_node = re.compile(rb"(?:\[([0-9A-Fa-f:.]+)\]|([0-9.]+))(?::[0-9]{1,5})?").fullmatch
+_QUOTED = rb'"(?:[^"\\]|\\.)*+"'
+_is_balanced = re.compile(rb'(?:[^"]|' + _QUOTED + rb")*+").fullmatch
+_each_element = re.compile(rb'(?:[^",]|' + _QUOTED + rb")++").findall
+# Addresses with colons have to be quoted, RFC 7239 section 4, and not everybody does.
+_pair = re.compile(
+    rb"[ \t]*(?:([!#$%&'*+\-.^_`|~0-9A-Za-z]+)=(" + _QUOTED + rb'|[^";, \t]+))?[ \t]*(?:;|$)'
+).match

@@ -28,6 +28,7 @@ from fairway_dataplane.downstream.answering import (
 from fairway_dataplane.errors import ProxyError, Reason, Side
 from fairway_dataplane.exchange import CHUNKED, NO_BODY, Exchange
 from fairway_dataplane.framing import ChunkDecoder
+from fairway_dataplane.policy import IDEMPOTENT
 from fairway_dataplane.tls.server import TlsServerProtocol
 
 if TYPE_CHECKING:
@@ -49,9 +50,8 @@ class HttpConnection(AnswerSide):
         peer = transport.get_extra_info("peername")
         self._address = peer[0] if isinstance(peer, tuple) else ""
         self._head_bytes = self._limits.header_block_bytes
-        self._server_name = (
-            transport.server_name if isinstance(transport, TlsServerProtocol) else b""
-        )
+        layer: object = transport
+        self._server_name = layer.server_name if isinstance(layer, TlsServerProtocol) else b""
         self._born = now = self._clock.now
         self._last_at = now + self._limits.connection_age_seconds
         self._last_request = self._limits.requests_per_connection
@@ -97,12 +97,18 @@ class HttpConnection(AnswerSide):
 
     def eof_received(self) -> bool:
         """
-        Let the transport close, but for a tunnel, whose other side may go on.
+        Let the transport close, unless something is owed to a client that ended its side alone.
 
-        A client that has only ended its own side cannot be told from one that
-        is gone, and the work of a backend for nobody is the greater harm.
+        It cannot be told from one that is gone until something is sent to it,
+        and a backend should not work for nobody: so it is waited for a moment only.
         """
-        return self._tunnel is not None and self._tunnel.end_client()
+        if self._tunnel is not None:
+            return bool(self._tunnel.end_client())
+        if self._state not in (WAIT, QUEUED) or not self._limits.half_close_seconds:
+            return False
+        self._half_closed = True
+        self._finish_input()
+        return True
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncio's signature
         """Give up what is in flight, and let go of everything."""
@@ -129,6 +135,8 @@ class HttpConnection(AnswerSide):
             self._expect_progress(now)
         elif self.is_idle():
             self._close()
+        elif self._half_closed and now < self._ends_at:
+            self._expect_answer(now)
         elif self._state == HEAD:
             self._refuse(Reason.HEADER_TIMEOUT, self._pending)
         elif self._state == BODY and not self._body_is_late(now):
@@ -161,7 +169,7 @@ class HttpConnection(AnswerSide):
         """End at once, whatever is in flight."""
         if self._exchange is not None:
             self._exchange.reason = Reason.DRAINING.value
-        self._abort()
+        self._reset()
 
     def describe(self) -> dict[str, object]:
         """Return a line for the debug page."""
@@ -247,8 +255,35 @@ class HttpConnection(AnswerSide):
             self._set_deadline()
             try:
                 self._serve(data)
+                if self._half_closed:
+                    self._finish_input()
             except Exception as bug:  # noqa: BLE001 - see data_received
                 self._crash(bug)
+
+    def _finish_input(self) -> None:
+        """Answer what has come whole; no more will."""
+        exchange = self._exchange
+        if self._state == QUEUED:
+            return
+        if exchange is None:
+            self._close()
+        elif self._state == BODY:
+            self._abort()
+        else:
+            if not self._pending:
+                exchange.keep_alive = exchange.accepts_verbatim = False
+            self._answered = exchange.bytes_out
+            self.deadline = min(self.deadline, self._clock.now + self._limits.half_close_seconds)
+            self._clock.hasten(self)
+
+    def _expect_answer(self, now: float) -> None:
+        """Give up a client that ended its side, if nothing has gone to it for a while."""
+        exchange = self._exchange
+        if exchange is None or exchange.bytes_out == self._answered:
+            self._abort()
+            return
+        self._answered = exchange.bytes_out
+        self.deadline = now + self._limits.half_close_seconds
 
     def _hold(self, data: bytes) -> None:
         """Keep the beginning of a head, and give it its time."""
@@ -286,8 +321,8 @@ class HttpConnection(AnswerSide):
                 self._refuse(reason, head)
                 return b""
             self._repeated.learn(head, exchange)
-        if not exchange.keep_alive and isinstance(self._transport, TlsServerProtocol):
-            self._transport.expect_close()
+        if not exchange.keep_alive:
+            self._expect_close()
         if (
             self._requests >= self._last_request
             or self._clock.now >= self._last_at
@@ -345,8 +380,14 @@ class HttpConnection(AnswerSide):
 
     def _covers(self, exchange: Exchange) -> bool:
         """Tell whether this connection's certificate is the one that serves the host too."""
-        transport = self._transport
-        return isinstance(transport, TlsServerProtocol) and transport.covers(exchange.host)
+        layer: object = self._transport
+        return isinstance(layer, TlsServerProtocol) and layer.covers(exchange.host)
+
+    def _expect_close(self) -> None:
+        """Have the TLS layer know that the next answer is the last one."""
+        layer: object = self._transport
+        if isinstance(layer, TlsServerProtocol):
+            layer.expect_close()
 
     def _settle(self, exchange: Exchange) -> None:
         """Set the time an exchange has, once its route is known."""
@@ -384,6 +425,7 @@ class HttpConnection(AnswerSide):
             self._left = exchange.body_length - len(exchange.held_body)
             exchange.request_complete = not self._left
         exchange.bytes_in = len(exchange.held_body)
+        exchange.body_sent = exchange.bytes_in > self._limits.replay_bytes
         if exchange.request_complete:
             self._decoder = None
             self._state = WAIT
@@ -421,7 +463,11 @@ class HttpConnection(AnswerSide):
         if exchange.body_limit and exchange.bytes_in > exchange.body_limit:
             self._end_exchange(Reason.BODY_TOO_LARGE)
             return
-        exchange.body_sent = True
+        if not exchange.body_sent:
+            if exchange.method in IDEMPOTENT and exchange.bytes_in <= self._limits.replay_bytes:
+                exchange.held_body = b"".join((exchange.held_body, *parts))
+            else:
+                exchange.body_sent = True
         for part in parts:
             if exchange.upstream is not None:
                 exchange.upstream.send_body(part)
@@ -470,7 +516,7 @@ class HttpConnection(AnswerSide):
         if unsent >= self._unsent:
             if self._exchange is not None:
                 self._exchange.reason = Reason.SEND_TIMEOUT.value
-            self._abort()
+            self._reset()
             return
         self._unsent = unsent
         self.deadline = now + self._limits.send_seconds

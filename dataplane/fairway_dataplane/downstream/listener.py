@@ -232,7 +232,7 @@ class Listener:
         if not self._has_room():
             tally.connections_refused += 1
             return False
-        if limits.connections_per_client:
+        if self._counts(address):
             client = _client(address)
             held = self._per_client.get(client, 0)
             if held >= limits.connections_per_client:
@@ -247,7 +247,7 @@ class Listener:
         """Take a connection's place back."""
         del self._connections[connection]
         self.tally.connections_open -= 1
-        if self.limits.connections_per_client:
+        if self._counts(address):
             client = _client(address)
             held = self._per_client[client] - 1
             if held:
@@ -264,6 +264,10 @@ class Listener:
     def note_bug(self, bug: Exception) -> None:
         """Count and log what ended a connection before there was an exchange."""
         self.proxy.note_bug(b"", bug)
+
+    def _counts(self, address: str) -> bool:
+        """Tell whether an address is one client; behind a proxy of ours there are many."""
+        return self.limits.connections_per_client > 0 and not self.forwarding.trusts(address)
 
     def _note_leave(self) -> None:
         if self._empty is not None and not self._connections and not len(self.arrivals):

@@ -258,6 +258,9 @@ class Judge:
         if not self._bears(out + 1):
             return False
         endpoint.eject(now, self._seconds)
+        if why is Why.FAILURES:
+            # It comes back on trial: the next failure ejects it again, a good answer acquits it.
+            endpoint.strikes = self._strikes - 1
         count(self._tally.ejections, why.value)
         return True
 

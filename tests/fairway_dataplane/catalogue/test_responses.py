@@ -164,7 +164,9 @@ async def test_row_90_control_characters_in_the_reason_phrase_go_no_further(wire
     assert b"\x07" not in answer.head
 
 
-@pytest.mark.parametrize(("sent", "status"), [(7, 200), (64, 200), (65, 502), (2000, 502)])
+@pytest.mark.parametrize(
+    ("sent", "status"), [(7, 200), (8, 200), (9, 200), (64, 200), (65, 502), (2000, 502)]
+)
 async def test_row_84_eight_interim_answers_at_most(wire: "Wire", sent: int, status: int) -> None:
     hint = b"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n"
     wire.backend.answer = lambda _: hint * sent + OK + CL2 + b"\r\nok"

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import re
 import socket
+import struct
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -70,7 +71,7 @@ class Link:
 
     async def request(self) -> bytes:
         """Read one whole request, naively: what is sent here has to be unambiguous."""
-        held = b""
+        held = bytearray()
         while b"\r\n\r\n" not in held:
             held += await self._more()
         head, _, body = held.partition(b"\r\n\r\n")
@@ -81,7 +82,7 @@ class Link:
         elif length:
             while len(body) < int(length[1]):
                 body += await self._more()
-        whole = head + b"\r\n\r\n" + body
+        whole = bytes(head + b"\r\n\r\n" + body)
         self.requests.append(whole)
         return whole
 
@@ -237,7 +238,13 @@ class Client:
                 return b""
 
     def abort(self) -> None:
-        self.writer.transport.abort()
+        """Leave with a reset: an end without one may be that of this side alone."""
+        transport = self.writer.transport
+        if not transport.is_closing():
+            end_at_once = struct.pack("ii", 1, 0)
+            sock = transport.get_extra_info("socket")
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, end_at_once)
+        transport.abort()
 
 
 @dataclass

@@ -344,6 +344,35 @@ async def test_the_backend_is_told_about_the_client(stage: "Stage") -> None:
             id="Forwarded is read and appended to",
         ),
         pytest.param(
+            b"X-Forwarded-For: 192.0.2.7:4711, [2001:db8::1]:80, 10.0.0.9:1\r\n",
+            (b"x-forwarded-for: 192.0.2.7, 2001:db8::1, 10.0.0.9, 127.0.0.1",
+             b"x-real-ip: 2001:db8::1"),
+            id="ports of hops",
+        ),
+        pytest.param(
+            b'Forwarded: for=192.0.2.7;by=10.0.0.1, FOR="[2001:db8::1]:80" ; proto=http\r\n'
+            b'Forwarded: by="a,\\";for=6.6.6.6";for="10.0.0.9:1"\r\n',
+            (b"x-forwarded-for: 192.0.2.7, 2001:db8::1, 10.0.0.9, 127.0.0.1",
+             b"x-real-ip: 2001:db8::1"),
+            id="Forwarded in several lines, quoted, with ports",
+        ),
+        *(
+            pytest.param(
+                b"Forwarded: for=6.6.6.6, " + element + b", for=10.0.0.9\r\n",
+                (b"x-forwarded-for: 10.0.0.9, 127.0.0.1", b"x-real-ip: 10.0.0.9"),
+                id="Forwarded is believed up to " + element.decode(),
+            )
+            for element in (b"for=unknown", b"for=_hidden", b"proto=http", b"for", b"xfor=1.2.3.4",
+                            b"for=1.2.3.4;for=5.6.7.8", b"for = 1.2.3.4", b"for=1.2.3",
+                            b"for=1.2.3.4 x")
+        ),
+        pytest.param(
+            b'Forwarded: for=6.6.6.6;by="\r\nForwarded: for=10.0.0.9\r\n',
+            (b"x-forwarded-for: 10.0.0.9, 127.0.0.1", b"x-real-ip: 10.0.0.9",
+             b'forwarded: for=10.0.0.9, for=127.0.0.1;proto=http;host="a.example"'),
+            id="a quote without an end swallows nothing",
+        ),
+        pytest.param(
             b"X-Request-Id: abc-123\r\n", (b"x-request-id: abc-123",), id="an id is kept"
         ),
     ],
@@ -542,6 +571,35 @@ async def test_one_client_has_a_limit_of_its_own(make_stage: "StageMaker") -> No
     for client in (first, fourth):
         client.send(GET)
         assert (await client.response()).status == 200
+
+
+async def test_many_clients_of_a_proxy_of_ours_are_not_one(make_stage: "StageMaker") -> None:
+    ours = Forwarding(trusted=(ip_network("127.0.0.0/8"),))
+    stage = await make_stage(connections_per_client=2, forwarding=ours)
+    clients = [await stage.connect() for _ in range(5)]
+    for client in clients:
+        client.send(GET)
+        assert (await client.response()).status == 200
+    for client in clients:
+        client.abort()
+    await stage.settle(lambda: stage.tally.connections_open == 0)
+
+
+async def test_an_ipv6_client_is_a_network_of_64_bits(make_stage: "StageMaker") -> None:
+    balancer = Forwarding(introducers=(ip_network("127.0.0.0/8"),))
+    stage = await make_stage(connections_per_client=1, forwarding=balancer)
+
+    async def arrive(address: bytes) -> int:
+        client = await stage.connect()
+        client.send(b"PROXY TCP6 " + address + b" 2001:db8::ffff 1 80\r\n" + GET)
+        try:
+            return (await client.response()).status
+        except (asyncio.IncompleteReadError, ConnectionError):
+            return 0
+
+    assert await arrive(b"2001:db8:0:1::1") == 200
+    assert await arrive(b"2001:db8:0:1:ffff::1") == 0, "the same network"
+    assert await arrive(b"2001:db8:0:2::1") == 200
 
 
 async def test_a_bug_ends_its_exchange_only(

@@ -113,6 +113,43 @@ async def test_an_endpoint_that_fails_in_a_row_is_left_out_for_a_growing_time(
     assert len(stage.upstream.requests) == seen + 3
 
 
+@pytest.mark.parametrize("heals", [False, True])
+async def test_an_endpoint_comes_back_on_trial(
+    make_stage: "StageMaker", good: Upstream, *, heals: bool
+) -> None:
+    mood = Moody(BUSY)
+    stage = await make_stage(mood, eject_failures=3)
+    serve(stage, good)
+    ejections = stage.tally.backends[BACKEND].ejections
+    await ask(stage, 6)
+    assert ejections == {"failures": 1}
+    stage.advance(stage.limits.eject_seconds + 0.2)
+    mood.answer = OK if heals else BUSY
+    await ask(stage, 2)
+    assert ejections == {"failures": 1 if heals else 2}
+    # Acquitted, it may fail as often as any other.
+    mood.answer = BUSY
+    await ask(stage, 4)
+    assert ejections == {"failures": 1 if heals else 2}
+    await ask(stage, 2)
+    assert ejections == {"failures": 2}
+
+
+@pytest.mark.parametrize(("percent", "ejected"), [(0, 0), (24, 0), (25, 1), (26, 1), (50, 2)])
+async def test_the_share_that_may_be_left_out_is_a_setting(
+    make_stage: "StageMaker", percent: int, ejected: int
+) -> None:
+    stage = await make_stage(Moody(BUSY), eject_failures=1, eject_percent=percent)
+    others = [Upstream(Moody(BUSY)) for _ in range(3)]
+    for other in others:
+        await other.start()
+    serve(stage, *others)
+    await ask(stage, 12)
+    for other in others:
+        await other.stop()
+    assert stage.tally.backends[BACKEND].ejections.get("failures", 0) == ejected
+
+
 async def test_one_good_answer_makes_up_for_bad_ones(
     make_stage: "StageMaker", good: Upstream
 ) -> None:

@@ -2,11 +2,13 @@
 
 import asyncio
 import socket
+from ipaddress import ip_network
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from fairway_dataplane.clock import Clock
+from fairway_dataplane.downstream.forwarded import Forwarding
 from fairway_dataplane.exchange import Exchange
 from fairway_dataplane.ports import turn_away
 from fairway_dataplane.upstream import silence
@@ -103,6 +105,30 @@ async def test_an_idle_connection_ends_in_time(stage: "Stage") -> None:
         await link.closed.wait()
 
 
+@pytest.mark.parametrize("number", [2, 3, 4])
+async def test_so_many_idle_connections_are_kept(make_stage: "StageMaker", number: int) -> None:
+    go_on = asyncio.Event()
+
+    async def script(link: "Link") -> None:
+        await link.request()
+        await go_on.wait()
+        link.writer.write(OK)
+        await link.wait_closed()
+
+    stage = await make_stage(script, idle_per_endpoint=3)
+    clients = [await stage.connect() for _ in range(number)]
+    for client in clients:
+        client.send(GET)
+    await stage.settle(lambda: len(stage.upstream.requests) == number)
+    go_on.set()
+    for client in clients:
+        assert (await client.response()).status == 200
+    closed = max(0, number - 3)
+    await stage.settle(lambda: sum(link.closed.is_set() for link in stage.upstream.links) == closed)
+    stage.upstreams.measure()
+    assert stage.tally.backends[BACKEND].idle == min(number, 3)
+
+
 class Restarting:
     """A backend that closes each kept connection instead of answering on it."""
 
@@ -141,6 +167,73 @@ async def test_an_idempotent_body_that_is_at_hand_is_sent_again(make_stage: "Sta
     assert [request.partition(b"\r\n\r\n")[2] for request in stage.upstream.requests] == [
         b"hello"
     ] * 3
+
+
+PUT = b"PUT /x HTTP/1.1\r\nHost: a.example\r\n"
+
+
+@pytest.mark.parametrize("chunked", [False, True])
+@pytest.mark.parametrize("late", [0, 1, 60, 99])
+@pytest.mark.parametrize("size", [99, 100, 101])
+async def test_so_much_of_a_body_is_kept_to_be_sent_again(
+    make_stage: "StageMaker", *, size: int, late: int, chunked: bool
+) -> None:
+    stage = await make_stage(Restarting(), replay_bytes=100)
+    assert (await stage.ask(GET)).status == 200
+    body = b"x" * size
+    if chunked:
+        raw = PUT + b"Transfer-Encoding: chunked\r\n\r\n%x\r\n%b\r\n0\r\n\r\n" % (size, body)
+    else:
+        raw = PUT + b"Content-Length: %d\r\n\r\n%b" % (size, body)
+    client = await stage.connect()
+    client.send(raw[: len(raw) - late])
+    if late:
+        link = await stage.upstream.link()
+        await stage.settle(lambda: b"PUT" in link.received)
+        client.send(raw[len(raw) - late :])
+    answer = await client.response()
+    assert answer.status == (200 if size <= 100 else 502)
+    if size <= 100:
+        sent = stage.upstream.requests[-1].partition(b"\r\n\r\n")[2]
+        assert sent.count(b"x") == size
+
+
+async def test_what_comes_after_the_first_endpoint_is_lost_reaches_the_second(
+    make_stage: "StageMaker",
+) -> None:
+    async def script(link: "Link") -> None:
+        if link is stage.upstream.links[0]:
+            await link.request()
+            link.writer.write(OK)
+            await link.read()
+            link.writer.transport.abort()
+            return
+        await link.request()
+        link.writer.write(OK)
+
+    stage = await make_stage(script)
+    assert (await stage.ask(GET)).status == 200
+    client = await stage.connect()
+    client.send(PUT + b"Content-Length: 10\r\n\r\nhello")
+    link = await stage.upstream.link(2)
+    await stage.settle(lambda: link.received.endswith(b"hello"))
+    client.send(b"world")
+    assert (await client.response()).status == 200
+    assert stage.upstream.requests[-1].endswith(b"\r\n\r\nhelloworld")
+
+
+async def test_a_body_that_may_have_been_acted_on_is_not_sent_twice(
+    make_stage: "StageMaker",
+) -> None:
+    stage = await make_stage(Restarting())
+    assert (await stage.ask(GET)).status == 200
+    client = await stage.connect()
+    client.send(POST[:-1])
+    link = await stage.upstream.link()
+    await stage.settle(lambda: b"POST" in link.received)
+    client.send(POST[-1:])
+    assert (await client.response()).reason == "upstream-reset"
+    assert len(stage.upstream.links) == 1
 
 
 async def test_an_answer_that_has_begun_is_never_asked_for_again(make_stage: "StageMaker") -> None:
@@ -571,6 +664,18 @@ async def test_a_client_with_a_sticky_cookie_stays_at_its_endpoint(
     moved = await stage.ask(ours)
     assert moved.field(b"set-cookie") not in {None, cookie}
     await other.stop()
+
+
+async def test_a_sticky_cookie_that_was_set_over_tls_is_for_tls_alone(
+    make_stage: "StageMaker",
+) -> None:
+    ours = Forwarding(trusted=(ip_network("127.0.0.0/8"),))
+    stage = await make_stage(forwarding=ours)
+    serve(stage, backend={"sticky_cookie": "at"})
+    for scheme, end in ((b"https", b"SameSite=Lax; Secure"), (b"http", b"SameSite=Lax")):
+        claim = b"\r\nX-Forwarded-Proto: " + scheme + b"\r\n\r\n"
+        answer = await stage.ask(GET.replace(b"\r\n\r\n", claim))
+        assert (answer.field(b"set-cookie") or b"").endswith(b"; Path=/; HttpOnly; " + end)
 
 
 class Thing:
