@@ -399,7 +399,7 @@ def _read_target(exchange: Exchange, target: bytes, host: bytes | None) -> Reaso
             exchange.authority = exchange.host = b""
         if target[:1] != b"/":
             target = _read_odd_target(exchange, target)
-        if not target.translate(None, _SETTLED) and b"/." not in target:
+        if not target.translate(None, _SETTLED) and target.find(b"/.") < 0:
             # Nothing to decode, to encode or to remove, and no query.
             exchange.path = target
             return None

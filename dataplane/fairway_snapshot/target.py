@@ -81,7 +81,6 @@ def without_parameters(path: bytes) -> bytes:
     return _PARAMETERS.sub(b"", path)
 
 
-@lru_cache(maxsize=16_384)
 def normalize_host(raw: bytes) -> bytes:
     """
     Return the host of a ``Host`` field or an authority, as it is matched.
@@ -93,6 +92,13 @@ def normalize_host(raw: bytes) -> bytes:
     """
     if len(raw) <= 253 and _PLAIN_HOST.fullmatch(raw) is not None:
         return raw
+    return _normalize_other(raw)
+
+
+# A host in its one form is not remembered: of ten thousand, each would have to be fetched from
+# memory three times over, and that takes longer than to read it.
+@lru_cache(maxsize=16_384)
+def _normalize_other(raw: bytes) -> bytes:
     parts = _AUTHORITY.fullmatch(raw)
     if parts is None or int(parts["port"] or 0) > 65535:
         raise TargetRefused(Refusal.HOST)

@@ -179,7 +179,7 @@ def _element(peer: bytes, proto: bytes, host: bytes) -> bytes:
 
 
 def _port(authority: bytes, proto: bytes) -> bytes:
-    if b":" in authority:
+    if _COLON in authority:
         found = _authority_port(authority)
         if found is not None:
             return found[1]
@@ -193,6 +193,9 @@ def _parse(text: str) -> IPv4Address | IPv6Address | None:
     except ValueError:
         return None
 
+
+_COLON = ord(":")
+"""An `in` that is asked for bytes raises and drops an exception first."""
 
 _authority_port = re.compile(rb".*:([0-9]{1,5})").fullmatch
 _is_host = re.compile(rb"[A-Za-z0-9.\-_:\[\]]{1,255}").fullmatch

@@ -52,7 +52,7 @@ class RepeatedLines:
         if found is None:
             return False
         exchange.method, path, exchange.query = found.groups(b"")
-        if b"/." in path or found.end() > self._line_bytes:
+        if path.find(b"/.") >= 0 or found.end() > self._line_bytes:
             return False
         exchange.path = path
         exchange.accepts_chunked = exchange.keep_alive = True
@@ -75,7 +75,7 @@ class RepeatedLines:
             and exchange.response_trailers is None
             # A target that names a host outdoes the lines, and Max-Forwards is for one method.
             and head.find(b" /", 0, line_end) == len(exchange.method)
-            and b"\r\nmax-forwards:" not in exchange.fields
+            and exchange.fields.find(b"\r\nmax-forwards:") < 0
         ):
             self._block = head[line_end:]
             self._authority = exchange.authority
