@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from fairway_dataplane.accesslog import AccessLogSettings
-from fairway_dataplane.policy import Limits
+from fairway_dataplane.limits import Limits
 from fairway_snapshot.settings import read_settings
 
 

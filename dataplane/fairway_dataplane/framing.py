@@ -11,7 +11,7 @@ import re
 
 from fairway_dataplane.errors import Reason
 from fairway_dataplane.exchange import Block
-from fairway_dataplane.policy import Limits
+from fairway_dataplane.limits import Limits
 
 LAST_CHUNK = b"0\r\n\r\n"
 

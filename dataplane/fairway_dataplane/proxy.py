@@ -30,7 +30,8 @@ from typing import TYPE_CHECKING
 from fairway_dataplane.clock import Clock
 from fairway_dataplane.errors import ProxyError, Reason, Retry, Side
 from fairway_dataplane.exchange import CHUNKED, NO_BODY, DirectResponse, Exchange
-from fairway_dataplane.policy import IDEMPOTENT, METHODS, Limits
+from fairway_dataplane.limits import Limits
+from fairway_dataplane.policy import IDEMPOTENT, METHODS
 from fairway_dataplane.table import RouteEntry, Tables
 from fairway_dataplane.tally import DURATION_SECONDS, MATCH_SECONDS, RouteTally, Tally, count
 

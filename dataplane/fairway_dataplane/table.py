@@ -24,7 +24,7 @@ import msgspec
 from fairway_dataplane.clock import NEVER
 from fairway_dataplane.exchange import Exchange, Filter, field_pairs
 from fairway_dataplane.filters import build_chain
-from fairway_dataplane.policy import Limits
+from fairway_dataplane.limits import Limits
 from fairway_dataplane.tally import Page, RouteTally, Tally
 from fairway_dataplane.upstream.balancer import Split
 from fairway_dataplane.upstream.pool import Backend, Upstreams

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from fairway_dataplane.clock import Clock
-from fairway_dataplane.policy import Limits
+from fairway_dataplane.limits import Limits
 from fairway_dataplane.tally import Tally
 from fairway_dataplane.upstream.connector import Connector
 from fairway_dataplane.upstream.health import Endpoint

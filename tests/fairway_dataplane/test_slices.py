@@ -16,7 +16,7 @@ import pytest
 
 from fairway_dataplane import slices
 from fairway_dataplane.clock import Clock
-from fairway_dataplane.policy import Limits
+from fairway_dataplane.limits import Limits
 from fairway_dataplane.slices import in_slices, let_go
 from fairway_dataplane.table import EMPTY as NO_TABLE
 from fairway_dataplane.table import RoutingTable, build_table, build_table_in_steps

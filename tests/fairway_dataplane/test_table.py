@@ -11,7 +11,7 @@ import pytest
 
 from fairway_dataplane.clock import NEVER, Clock
 from fairway_dataplane.exchange import Exchange
-from fairway_dataplane.policy import Limits
+from fairway_dataplane.limits import Limits
 from fairway_dataplane.rewriting import FilterRefused
 from fairway_dataplane.table import EMPTY, RouteEntry, RoutingTable, Tables, build_table
 from fairway_dataplane.tally import Tally

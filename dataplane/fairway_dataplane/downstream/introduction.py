@@ -16,7 +16,7 @@ from typing import Any, NamedTuple, cast
 from fairway_dataplane.arrivals import Arrivals
 from fairway_dataplane.clock import LOOK_SECONDS, NEVER, Clock
 from fairway_dataplane.downstream.forwarded import Forwarding
-from fairway_dataplane.policy import Limits
+from fairway_dataplane.limits import Limits
 from fairway_dataplane.tally import Tally
 
 _SIGNATURE = b"\r\n\r\n\0\r\nQUIT\n"

@@ -21,7 +21,8 @@ from fairway_dataplane.clock import Clock
 from fairway_dataplane.downstream.forwarded import Forwarding
 from fairway_dataplane.downstream.http1 import HttpConnection
 from fairway_dataplane.downstream.introduction import Introduction
-from fairway_dataplane.policy import Limits, RequestReader
+from fairway_dataplane.limits import Limits
+from fairway_dataplane.policy import RequestReader
 from fairway_dataplane.proxy import Proxy
 from fairway_dataplane.tally import Tally
 

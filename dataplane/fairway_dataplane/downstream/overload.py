@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from fairway_dataplane.clock import NEVER, TICK_SECONDS
-from fairway_dataplane.policy import Limits
+from fairway_dataplane.limits import Limits
 from fairway_dataplane.tally import count
 
 if TYPE_CHECKING:

@@ -17,7 +17,7 @@ import re
 from typing import TYPE_CHECKING
 
 from fairway_dataplane.exchange import NO_BODY, Block, Exchange
-from fairway_dataplane.policy import Limits
+from fairway_dataplane.limits import Limits
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

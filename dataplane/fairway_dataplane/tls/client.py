@@ -11,7 +11,7 @@ import ssl
 from collections.abc import Callable
 
 from fairway_dataplane.clock import Clock
-from fairway_dataplane.policy import Limits
+from fairway_dataplane.limits import Limits
 from fairway_dataplane.tls.contexts import PROTOCOLS
 from fairway_dataplane.tls.layer import TlsLayer
 

@@ -20,7 +20,7 @@ from collections.abc import Iterable
 from typing import Any, cast
 
 from fairway_dataplane.clock import NEVER, Clock
-from fairway_dataplane.policy import Limits
+from fairway_dataplane.limits import Limits
 
 READ_BYTES = 16 * 1024
 """One read of plaintext: the most a record holds. Larger reads allocate more than they save."""

@@ -10,7 +10,7 @@ import asyncio
 
 from fairway_dataplane.arrivals import Arrivals
 from fairway_dataplane.clock import Clock
-from fairway_dataplane.policy import Limits
+from fairway_dataplane.limits import Limits
 from fairway_dataplane.tally import count
 from fairway_dataplane.tls.contexts import FALLBACK, PROTOCOLS, CurrentContexts
 from fairway_dataplane.tls.hello import HELLO_LIMIT_BYTES, ClientHello, Unread, read_hello

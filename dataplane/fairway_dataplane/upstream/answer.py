@@ -14,7 +14,7 @@ from typing import Final, TypeAlias
 import httptools
 
 from fairway_dataplane.exchange import CHUNKED, NO_BODY, UNTIL_CLOSE, Block, Exchange
-from fairway_dataplane.policy import Limits
+from fairway_dataplane.limits import Limits
 
 Answer: TypeAlias = int
 """What a head means for the connection it came on; plain integers, as enums are slow to read."""

@@ -17,7 +17,7 @@ from fairway_dataplane.clock import LOOK_SECONDS, NEVER, Clock
 from fairway_dataplane.errors import ProxyError, Reason, Retry, Side
 from fairway_dataplane.exchange import CHUNKED, NO_BODY, UNTIL_CLOSE, Exchange
 from fairway_dataplane.framing import ChunkDecoder, chunk, last_chunk
-from fairway_dataplane.policy import Limits
+from fairway_dataplane.limits import Limits
 from fairway_dataplane.upstream.answer import (
     INTERIM,
     LAST,

@@ -19,7 +19,7 @@ from typing import Protocol, cast
 from fairway_dataplane.clock import Clock
 from fairway_dataplane.errors import ProxyError, Reason, Side
 from fairway_dataplane.exchange import Exchange
-from fairway_dataplane.policy import Limits
+from fairway_dataplane.limits import Limits
 from fairway_dataplane.tls.client import TlsClientProtocol
 from fairway_dataplane.upstream.announcement import Announcement, announce
 from fairway_dataplane.upstream.backend_task import BackendTask

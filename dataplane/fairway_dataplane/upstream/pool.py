@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator
 from fairway_dataplane.clock import Clock
 from fairway_dataplane.errors import Reason
 from fairway_dataplane.exchange import Exchange
-from fairway_dataplane.policy import Limits
+from fairway_dataplane.limits import Limits
 from fairway_dataplane.tally import BackendTally, Tally
 from fairway_dataplane.upstream.backend_task import BackendTask
 from fairway_dataplane.upstream.balancer import Balancer, build_balancer

@@ -16,8 +16,8 @@ import h11
 import pytest
 
 from fairway_dataplane.config import DataplaneConfig
+from fairway_dataplane.limits import Limits
 from fairway_dataplane.link import Door
-from fairway_dataplane.policy import Limits
 from fairway_dataplane.tls.tickets import new_ticket_keys
 from fairway_dataplane.traffic import Traffic
 from fairway_snapshot.model import (

@@ -23,8 +23,8 @@ from typing import Literal, cast
 import uvloop
 
 from fairway_dataplane.config import DataplaneConfig
+from fairway_dataplane.limits import Limits
 from fairway_dataplane.link import Door
-from fairway_dataplane.policy import Limits
 from fairway_dataplane.tls.tickets import new_ticket_keys
 from fairway_dataplane.traffic import Traffic
 from fairway_snapshot.protocol import Offer, Position

@@ -16,7 +16,7 @@ import uvloop
 from fairway_dataplane.clock import TICK_SECONDS, Clock
 from fairway_dataplane.downstream.listener import Forwarding, Listener
 from fairway_dataplane.exchange import Exchange
-from fairway_dataplane.policy import Limits
+from fairway_dataplane.limits import Limits
 from fairway_dataplane.proxy import Proxy
 from fairway_dataplane.table import EMPTY, Tables, build_table
 from fairway_dataplane.tally import Tally

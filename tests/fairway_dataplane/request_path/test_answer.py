@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fairway_dataplane.exchange import Exchange, ResponseSink
-from fairway_dataplane.policy import Limits
+from fairway_dataplane.limits import Limits
 from fairway_dataplane.upstream.answer import REUSABLE, read_answer, read_ordinary
 
 LIMITS = Limits(headers=8)

@@ -18,7 +18,7 @@ import pytest
 from fairway_dataplane.arrivals import Arrivals
 from fairway_dataplane.clock import Clock
 from fairway_dataplane.downstream.forwarded import Forwarding
-from fairway_dataplane.policy import Limits
+from fairway_dataplane.limits import Limits
 from fairway_dataplane.tls.contexts import CurrentContexts
 from fairway_dataplane.tls.server import TlsServerProtocol
 from fairway_snapshot.model import Certificate

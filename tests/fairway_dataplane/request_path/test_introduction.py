@@ -17,7 +17,7 @@ from fairway_dataplane.arrivals import Arrivals
 from fairway_dataplane.clock import Clock
 from fairway_dataplane.downstream.forwarded import Forwarding
 from fairway_dataplane.downstream.introduction import BadHeaderError, read_header
-from fairway_dataplane.policy import Limits
+from fairway_dataplane.limits import Limits
 from fairway_dataplane.tls.certificates import self_signed
 from fairway_dataplane.tls.contexts import BuiltContexts, CurrentContexts, no_contexts
 from fairway_dataplane.tls.server import TlsServerProtocol

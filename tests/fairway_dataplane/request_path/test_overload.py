@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from fairway_dataplane.downstream.overload import LEAST_REQUESTS, Descriptors, Memory, Overload
-from fairway_dataplane.policy import Limits
+from fairway_dataplane.limits import Limits
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 from fairway_dataplane.downstream import repeated as lines
 from fairway_dataplane.downstream.repeated import RepeatedLines
 from fairway_dataplane.exchange import NO_BODY, Exchange
-from fairway_dataplane.policy import Limits, RequestReader
+from fairway_dataplane.limits import Limits
+from fairway_dataplane.policy import RequestReader
 from fairway_dataplane.upstream import repeated as heads
 from fairway_dataplane.upstream.answer import read_ordinary
 from fairway_dataplane.upstream.repeated import RepeatedHead

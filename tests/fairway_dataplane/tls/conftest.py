@@ -13,7 +13,7 @@ import uvloop
 
 from fairway_dataplane.arrivals import Arrivals
 from fairway_dataplane.clock import Clock
-from fairway_dataplane.policy import Limits
+from fairway_dataplane.limits import Limits
 from fairway_dataplane.tls.certificates import self_signed
 from fairway_dataplane.tls.contexts import (
     BUILT_LIMIT,

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from fairway_dataplane.clock import Clock
-from fairway_dataplane.policy import Limits
+from fairway_dataplane.limits import Limits
 from fairway_dataplane.tls.client import ClientContexts, TlsClientProtocol
 from tests.fairway_dataplane.tls.conftest import FALLBACK, Inner, Server
 

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from fairway_dataplane.config import DataplaneConfig
+from fairway_dataplane.limits import Limits
 from fairway_dataplane.link import Door
-from fairway_dataplane.policy import Limits
 from fairway_dataplane.tls.certificates import load
 from fairway_dataplane.tls.tickets import new_ticket_keys
 from fairway_dataplane.traffic import Traffic
