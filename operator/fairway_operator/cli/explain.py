@@ -20,6 +20,7 @@ from fairway_operator.cli.from_files import Compiled
 from fairway_operator.cli.output import exit_status, print_data, print_problems, print_table, stdout
 from fairway_operator.cli.problems import Problem
 from fairway_operator.cli.routes import filter_text, match_text
+from fairway_operator.compiler import is_nowhere
 from fairway_operator.refs import Kind, ObjectRef
 from fairway_snapshot.filters import DirectResponse, FilterSpec, HttpsRedirect, Redirect
 from fairway_snapshot.matcher import HostIndex, Verdict, host_candidates
@@ -202,6 +203,8 @@ def _forwarded(
     used = [each.backend for each in route.backends if each.weight]
     if any(_endpoints(snapshot, each) for each in used):
         return None, "forwarded"
+    if all(map(is_nowhere, used)):
+        return 503, "no backend can be used; what is wrong with the object says why"
     if any(each.rpartition(":")[0] in without_endpoints for each in used):
         return None, "forwarded; its endpoints are not in the files"
     return 503, "the route has no ready endpoints"
@@ -255,6 +258,9 @@ def _facts(explanation: Explanation, compiled: Compiled) -> Iterator[tuple[str, 
     total = sum(each.weight for each in route.backends)
     for each in route.backends:
         share = f"{each.weight / total:.0%} " if total else ""
+        if is_nowhere(each.backend):
+            yield "backend", f"{share}none"
+            continue
         yield "backend", f"{share}{each.backend} at {_where(each.backend, compiled)}"
 
 

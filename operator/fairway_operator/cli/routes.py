@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import msgspec
 from rich.table import Table
 
+from fairway_operator.compiler import is_nowhere
 from fairway_snapshot.filters import FilterSpec, HttpsRedirect
 from fairway_snapshot.model import (
     Backend,
@@ -128,6 +129,9 @@ def backend_texts(route: Route, backends: Mapping[BackendId, Backend]) -> Iterat
     total = sum(each.weight for each in route.backends)
     for each in route.backends:
         share = f" {each.weight / total:.0%}" if len(route.backends) > 1 and total else ""
+        if is_nowhere(each.backend):
+            yield f"none{share} (answers 503)"
+            continue
         found = backends.get(each.backend)
         ready = len(found.endpoints) if found else 0
         yield f"{each.backend}{share}" + (" (no endpoints)" if not ready else "")

@@ -12,6 +12,7 @@ changed, a host is merged again when one of its objects was.
 from fairway_operator.compiler.compiler import Compiler
 from fairway_operator.compiler.outcome import Compilation, Condition, Serving, Standing
 from fairway_operator.compiler.preview import Preview
+from fairway_operator.compiler.references import is_nowhere
 from fairway_operator.compiler.settings import CONTROLLER_NAME, CompilerSettings
 
 __all__ = [
@@ -23,4 +24,5 @@ __all__ = [
     "Preview",
     "Serving",
     "Standing",
+    "is_nowhere",
 ]

@@ -38,6 +38,11 @@ def nowhere(namespace: str) -> BackendId:
     return BackendId(f"{namespace}/-:0")
 
 
+def is_nowhere(backend: BackendId) -> bool:
+    """Tell whether this is the id of a backend that cannot be, and not of one that is away."""
+    return backend.endswith("/-:0")
+
+
 class Reference(NamedTuple):
     """A Service and one of its ports, as an author wrote them."""
 

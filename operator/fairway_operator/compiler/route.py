@@ -26,7 +26,7 @@ from fairway_operator.compiler.references import Reference, nowhere, resolve
 from fairway_operator.compiler.tls import TlsSection, TlsSections
 from fairway_operator.durations import parse_duration
 from fairway_operator.findings import Finding, Reason
-from fairway_operator.hosts import ANY_HOST, parse_host
+from fairway_operator.hosts import ANY_HOST, BadHost, parse_host
 from fairway_operator.resources import Route as RouteResource
 from fairway_operator.resources.reference_grant import GrantFrom, GrantTo
 from fairway_snapshot import model
@@ -100,9 +100,8 @@ class _RouteCompilation:
         for at, text in enumerate(self._spec.hosts):
             try:
                 hosts.append(parse_host(text))
-            except ValueError as error:
-                hint = "write a name such as shop.example or *.shop.example"
-                self._note(f"spec.hosts[{at}]", Reason.INVALID_HOST, str(error), hint)
+            except BadHost as bad:
+                self._note(f"spec.hosts[{at}]", Reason.INVALID_HOST, str(bad), bad.hint)
         return tuple(dict.fromkeys(hosts))
 
     def _rule(self, at: int, rule: Rule, redirect: tuple[FilterSpec, ...]) -> Iterator[Candidate]:

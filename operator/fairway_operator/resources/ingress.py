@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 
 from fairway_operator.findings import Finding, Reason
-from fairway_operator.hosts import ANY_HOST, is_name, parse_host
+from fairway_operator.hosts import ANY_HOST, BadHost, is_name, parse_host
 from fairway_operator.refs import ObjectRef
 from fairway_operator.resources.body import Metadata, Reader, show, status_managers
 from fairway_snapshot.model import HostPattern, PathKind
@@ -142,9 +142,8 @@ def _host(reader: Reader, value: object, field: str) -> HostPattern | None:
         return None
     try:
         return parse_host(text)
-    except ValueError as error:
-        hint = "write a name such as shop.example or *.shop.example"
-        reader.note(field, str(error), hint, reason=Reason.INVALID_HOST)
+    except BadHost as bad:
+        reader.note(field, str(bad), bad.hint, reason=Reason.INVALID_HOST)
         return None
 
 
@@ -197,6 +196,14 @@ def _backend(reader: Reader, value: object, field: str) -> ServicePort | None:
         )
         return None
     at = f"{field}.service"
+    if body.get("service") is None and body.get("serviceName") is not None:
+        reader.note(
+            field,
+            "serviceName and servicePort are of an API version of the past; this path answers 503",
+            "write service: {name: ..., port: {number: ...}}",
+            reason=Reason.INVALID_BACKEND,
+        )
+        return None
     service = reader.mapping(body.get("service"), at)
     name = reader.text(service.get("name"), f"{at}.name")
     port = reader.mapping(service.get("port"), f"{at}.port")
@@ -205,7 +212,10 @@ def _backend(reader: Reader, value: object, field: str) -> ServicePort | None:
     if name is None or not is_name(name):
         reader.note(
             f"{at}.name",
-            f"{show(service.get('name'))} cannot name a Service",
+            f"{show(service.get('name'))} cannot name a Service"
+            if service.get("name") is not None
+            else "the backend names no Service",
+            "write service: {name: ..., port: {number: ...}}",
             reason=Reason.INVALID_BACKEND,
         )
         return None

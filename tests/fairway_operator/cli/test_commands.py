@@ -49,6 +49,19 @@ def in_the_repository(monkeypatch: pytest.MonkeyPatch) -> None:
             "explain http://search.localhost/ -H x-canary:2 -f examples/canary",
             0,
         ),
+        (
+            "explain-closed",
+            "explain http://login.example/ -f tests/fairway_operator/cli/nginx/login.yaml",
+            1,
+        ),
+        (
+            "explain-rewrite",
+            (
+                "explain http://rewrite.example/something/x"
+                " -f tests/fairway_operator/cli/nginx/rewrite.yaml"
+            ),
+            1,
+        ),
         ("explain-no-host", "explain http://nowhere.localhost/ -f examples/quickstart", 0),
         ("explain-encoded-slash", "explain http://shop.localhost/a%2Fb -f examples/quickstart", 0),
         ("explain-bad-path", "explain http://shop.localhost/%zz -f examples/quickstart", 0),

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from fairway_operator.cli.manifests import Manifests, parse, read
+from fairway_operator.cli.problems import Place
 from fairway_operator.refs import Kind, ObjectRef
 
 SERVICE = "apiVersion: v1\nkind: Service\nmetadata: {name: web}\n"
@@ -246,3 +247,12 @@ def test_ten_thousand_objects_load_in_a_few_seconds(tmp_path: Path) -> None:
     assert time.monotonic() - began < 10
     ref = ObjectRef(Kind.SERVICE, "default", "web-9999")
     assert str(manifests.place(ref, "metadata.name")) == f"{file}:39999:12"
+
+
+def test_a_template_is_told_to_be_rendered_first() -> None:
+    text = "apiVersion: v1\nkind: Service\nmetadata:\n  name: {{ .Release.Name }}\n"
+
+    (problem,) = parse("service.yaml", text).problems
+
+    assert (problem.place, problem.reason) == (Place("service.yaml", 4, 10), "Syntax")
+    assert "helm template" in problem.hint

@@ -126,6 +126,38 @@ def test_h6_a_bad_host_is_refused_and_its_siblings_serve(
     assert seen.findings("i")[0].field == "spec.rules[0].host"
 
 
+@pytest.mark.parametrize(
+    ("host", "hint"),
+    [
+        ("*", "leave the host out; then all hosts are meant"),
+        ("x.com:8080", "leave the port out"),
+        ("X.com", "write x.com"),
+        ("x_.com", "write a name such as shop.example or *.shop.example"),
+    ],
+)
+def test_h6_a_bad_host_is_told_with_what_to_write(
+    compiled: Compile, objects: Objects, host: str, hint: str
+) -> None:
+    (finding,) = compiled(objects.ingress("i", f"{host} ^/ a:80"), objects.web("a")).findings("i")
+
+    assert (finding.field, finding.hint) == ("spec.rules[0].host", hint)
+
+
+def test_a_backend_of_an_older_version_of_the_api_is_told_what_to_write(
+    compiled: Compile, objects: Objects
+) -> None:
+    body = objects.ingress("i", "x.com ^/ a:80", "x.com ^/b a:80")
+    body["spec"]["rules"][0]["http"]["paths"][0]["backend"] = {
+        "serviceName": "a", "servicePort": 80,
+    }  # fmt: skip
+
+    seen = compiled(body, objects.web("a"))
+
+    (finding,) = seen.findings("i")
+    assert finding.hint == "write service: {name: ..., port: {number: ...}}"
+    assert (seen.ask("x.com/"), seen.ask("x.com/b")) == ("503", "shop/a:80")
+
+
 def test_h7_all_paths_of_a_host_without_paths_go_to_the_default_backend(
     compiled: Compile, objects: Objects
 ) -> None:

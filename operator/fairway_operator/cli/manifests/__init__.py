@@ -97,12 +97,16 @@ def parse(file: str, text: str, load_chunk: Callable[[str], list[Any]] = load) -
             documents = load_chunk(chunk.text)
         except Malformed as mistake:
             place = Place(name, chunk.line + mistake.line - 1, mistake.column)
-            problems.append(_error("Syntax", mistake.message, mistake.hint, place))
+            hint = _TEMPLATE_HINT if "{{" in chunk.text else mistake.hint
+            problems.append(_error("Syntax", mistake.message, hint, place))
             continue
         for at, document in enumerate(documents):
             for found in _objects(name, chunk, document, (at,)):
                 (problems if isinstance(found, Problem) else manifests).append(found)  # type: ignore[arg-type]
     return FileContent(tuple(manifests), tuple(problems))
+
+
+_TEMPLATE_HINT = "render templates first: helm template CHART | fairway validate -f -"
 
 
 def merge(contents: Iterable[FileContent]) -> Manifests:
