@@ -23,8 +23,8 @@ from fairway_dataplane.clock import Clock
 from fairway_dataplane.config import DataplaneConfig
 from fairway_dataplane.downstream.listener import DrainReport, Forwarding, Listener
 from fairway_dataplane.downstream.overload import Memory, Overload
-from fairway_dataplane.link import Door
 from fairway_dataplane.limits import Limits
+from fairway_dataplane.link import Door
 from fairway_dataplane.ports import turn_away
 from fairway_dataplane.proxy import Proxy
 from fairway_dataplane.slices import in_slices, let_go
