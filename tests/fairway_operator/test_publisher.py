@@ -308,6 +308,27 @@ async def test_an_operator_may_not_subscribe(publisher: Publisher, authority: Au
         assert await refused_status(connection) is grpc.StatusCode.PERMISSION_DENIED
 
 
+@pytest.mark.parametrize(
+    "names",
+    [
+        pytest.param((), id="as it is issued"),
+        pytest.param(NAMES, id="and with the names of an operator"),
+    ],
+)
+async def test_a_data_plane_cannot_pass_for_an_operator(
+    authority: Authority, names: tuple[str, ...]
+) -> None:
+    """Whoever gets a data plane's certificate can read snapshots, and send them to nobody."""
+    stolen = authority.issue(Role.DATAPLANE, names, now=now(), lifetimes=LIFETIMES)
+    impostor = Publisher(stolen)
+    await impostor.start("127.0.0.1", 0)
+    try:
+        async with connected(impostor, dataplane_of(authority)) as connection:
+            assert await refused_status(connection) is grpc.StatusCode.UNAVAILABLE
+    finally:
+        await impostor.stop(grace_seconds=0)
+
+
 async def test_an_expired_certificate_is_refused(
     publisher: Publisher, authority: Authority
 ) -> None:
