@@ -15,6 +15,7 @@ import sys
 import time
 from collections.abc import Collection, Generator, Iterable, Iterator, Sequence
 from dataclasses import replace
+from typing import cast
 
 import structlog
 
@@ -298,7 +299,7 @@ class Traffic:
         return True
 
     def _wrap(self, inner: asyncio.Protocol) -> asyncio.Protocol:
-        return TlsServerProtocol(
+        layer = TlsServerProtocol(
             inner,
             contexts=self._contexts,
             clock=self._clock,
@@ -306,6 +307,8 @@ class Traffic:
             handshakes=self.tally.handshakes,
             arrivals=self._listener.arrivals,
         )
+        # It has a protocol's methods and not its class: a compiled class has no base in Python.
+        return cast("asyncio.Protocol", layer)
 
     def _note_overload(self, resource: str, short: bool, figures: dict[str, int]) -> None:  # noqa: FBT001 - see Tell
         if short:

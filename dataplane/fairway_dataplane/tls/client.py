@@ -38,16 +38,15 @@ class TlsClientProtocol(TlsLayer):
         limits: Limits,
         failed: Callable[[Exception], None],
     ) -> None:
-        super().__init__(clock, limits)
+        super().__init__(clock, limits, serves=False)
         self._context = context
         self._server_name = server_name
         self._made: asyncio.Protocol | None = inner
         self._tell_failure: Callable[[Exception], None] | None = failed
 
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+    def _arrive(self) -> None:
         """Send the hello."""
-        super().connection_made(transport)
-        self._wrap(self._context, self._server_name, server=False)
+        self._wrap(self._context, self._server_name)
         self._shake()
 
     def _connected(self) -> asyncio.Protocol:

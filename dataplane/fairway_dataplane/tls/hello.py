@@ -9,7 +9,6 @@ protocol with us can be told so. What is read decides nothing about safety:
 OpenSSL parses the same bytes again and remains the judge of the handshake.
 """
 
-import struct
 from enum import Enum
 from functools import lru_cache
 from typing import NamedTuple
@@ -18,16 +17,11 @@ HELLO_LIMIT_BYTES = 16 * 1024
 """Longest hello that is read. Those with post-quantum key shares have about 2 KiB."""
 
 _HANDSHAKE_RECORD = 22
+_MAJOR_VERSION = 3
 _CLIENT_HELLO = 1
 _RECORD_LIMIT_BYTES = 16 * 1024
 _SERVER_NAME = 0
 _APPLICATION_PROTOCOLS = 16
-
-_BEGINNING = struct.Struct(">BBBHBBH").unpack_from
-"""Of a record: type, version, length. Of the message in it: type, and the length in two parts."""
-
-_EXTENSION = struct.Struct(">HH").unpack_from
-"""Type and length."""
 
 _REMEMBERED_BYTES = 264
 """Longest extension whose meaning is remembered: that of the longest host name."""
@@ -57,9 +51,13 @@ class Unread(Enum):
 def read_hello(data: bytes) -> ClientHello | Unread:
     """Read the ClientHello at the start of ``data`` (RFC 8446 section 4.1.2)."""
     if len(data) >= 9:
-        record, major, _, size, message, high, low = _BEGINNING(data)
+        size = data[3] << 8 | data[4]
+        low = data[7] << 8 | data[8]
         if (
-            (record, major, message, high) == _ORDINARY
+            data[0] == _HANDSHAKE_RECORD
+            and data[1] == _MAJOR_VERSION
+            and data[5] == _CLIENT_HELLO
+            and data[6] == 0
             and low + 4 <= size <= _RECORD_LIMIT_BYTES
             and low <= HELLO_LIMIT_BYTES
         ):
@@ -105,7 +103,7 @@ def _read(data: bytes, start: int, stop: int) -> ClientHello | Unread:
     """Read the body of the message, from ``start`` to ``stop``."""
     try:
         return _read_extensions(data, start, stop)
-    except (IndexError, struct.error, UnicodeDecodeError):
+    except (IndexError, UnicodeDecodeError):
         return Unread.MALFORMED
 
 
@@ -123,7 +121,8 @@ def _read_extensions(data: bytes, start: int, stop: int) -> ClientHello | Unread
     name = b""
     protocols: tuple[bytes, ...] | None = None
     while at < stop:
-        kind, size = _EXTENSION(data, at)
+        kind = data[at] << 8 | data[at + 1]
+        size = data[at + 2] << 8 | data[at + 3]
         at += 4
         if at + size > stop:
             return Unread.MALFORMED
@@ -164,8 +163,6 @@ def _protocols(extension: bytes) -> tuple[bytes, ...]:
         raise IndexError(at)
     return tuple(found)
 
-
-_ORDINARY = (_HANDSHAKE_RECORD, 3, _CLIENT_HELLO, 0)
 
 # The same few come again and again; what is not well-formed is not remembered.
 _known_name = lru_cache(maxsize=4096)(_host_name)

@@ -50,14 +50,19 @@ class TruncatedError(ConnectionError):
     """The peer's bytes ended without close_notify: they may not be all it meant to send."""
 
 
-class TlsLayer(asyncio.Protocol, asyncio.Transport):
-    """Both halves of a TLS connection but for its beginning, which subclasses own."""
+class TlsLayer:
+    """
+    Both halves of a TLS connection but for its beginning, which subclasses own.
+
+    It has the methods of a protocol and of a transport and neither class: a compiled class has
+    no base in Python.
+    """
 
     __slots__ = (
         "_clock", "_closing", "_ended", "_failure", "_held", "_holding", "_incoming", "_inner",
-        "_last", "_lazy", "_limits", "_open", "_outgoing", "_peer_closed", "_pumping", "_reading",
-        "_ssl", "_stalled_seconds", "_transport", "_unsent", "_waste", "_waste_since", "deadline",
-        "resumed", "slot", "version",
+        "_last", "_lazy", "_limits", "_open", "_outgoing", "_partial", "_peer_closed", "_pumping",
+        "_reading", "_serves", "_ssl", "_stalled_seconds", "_transport", "_unsent", "_waste",
+        "_waste_since", "deadline", "resumed", "slot", "version",
     )  # fmt: skip
 
     resumed: bool
@@ -66,12 +71,15 @@ class TlsLayer(asyncio.Protocol, asyncio.Transport):
     version: str
     """``TLSv1.3``; empty before the handshake is complete."""
 
-    def __init__(self, clock: Clock, limits: Limits) -> None:
+    def __init__(self, clock: Clock, limits: Limits, *, serves: bool) -> None:
+        """Take ``serves`` if the peer is a client."""
+        self._serves = serves
         self._clock = clock
         self._limits = limits
         self._transport: asyncio.Transport | None = None
         self._inner: asyncio.Protocol | None = None
         self._ssl: ssl.SSLObject | None = None
+        self._incoming = self._outgoing = _NOTHING
         self._held: bytes | memoryview = b""
         self._failure: Exception | None = None
         self._open = False
@@ -80,6 +88,7 @@ class TlsLayer(asyncio.Protocol, asyncio.Transport):
         self._ended = False
         self._reading = True
         self._pumping = False
+        self._partial = False
         self._lazy = 0
         self._last = False
         self._holding = False
@@ -94,6 +103,10 @@ class TlsLayer(asyncio.Protocol, asyncio.Transport):
 
     # For subclasses.
 
+    def _arrive(self) -> None:
+        """Begin: the socket's transport is there."""
+        raise NotImplementedError
+
     def _begin(self, data: bytes) -> None:
         """Take bytes that came before there is a TLS object; call :meth:`_wrap` when ready."""
         raise NotImplementedError
@@ -106,10 +119,11 @@ class TlsLayer(asyncio.Protocol, asyncio.Transport):
         """Take the failure of the handshake, once; the connection is being closed."""
         raise NotImplementedError
 
-    def _wrap(self, context: ssl.SSLContext, server_name: str | None, *, server: bool) -> None:
+    def _wrap(self, context: ssl.SSLContext, server_name: str | None) -> None:
+        """Make the TLS object; ``server_name`` is whom a client asks for."""
         self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
         self._ssl = context.wrap_bio(
-            self._incoming, self._outgoing, server_side=server, server_hostname=server_name
+            self._incoming, self._outgoing, server_side=self._serves, server_hostname=server_name
         )
 
     # Called by the event loop.
@@ -119,6 +133,7 @@ class TlsLayer(asyncio.Protocol, asyncio.Transport):
         # uvloop's transports have this interface and not this class.
         self._transport = cast("asyncio.Transport", transport)
         self._expire_in(self._limits.handshake_seconds)
+        self._arrive()
 
     def data_received(self, data: bytes) -> None:
         """Decrypt, and hand the plaintext on."""
@@ -165,7 +180,7 @@ class TlsLayer(asyncio.Protocol, asyncio.Transport):
 
     def expire(self, now: float) -> None:  # noqa: ARG002 - called by the clock
         """End a handshake or a shutdown that takes too long."""
-        if self._transport is None or self.deadline is NEVER:
+        if self._transport is None or self.deadline == NEVER:
             return
         if not self._closing:
             self._refuse("timeout", TimeoutError("the handshake took too long"))
@@ -339,14 +354,14 @@ class TlsLayer(asyncio.Protocol, asyncio.Transport):
         self._open = True
         self.version = self._ssl.version() or ""
         self.resumed = bool(self._ssl.session_reused)
-        if self._incoming.pending and self.version == "TLSv1.3" and self._ssl.server_side:
+        if self._incoming.pending and self.version == "TLSv1.3" and self._serves:
             # Only the session ticket is left to send. If the first request is here it can go
             # with the answer. If not, it must go now: it acknowledges the client's last
             # message, and a client without TCP_NODELAY holds its request until then.
             self._lazy = self._outgoing.pending
         self._inner = inner = self._connected()
         self._pumping = True
-        inner.connection_made(self)
+        inner.connection_made(cast("asyncio.Transport", self))
         self._pumping = False
         self._pump()
 
@@ -394,7 +409,7 @@ class TlsLayer(asyncio.Protocol, asyncio.Transport):
         try:
             # A record that is whole is read whole: what is left is left in ``_incoming``.
             while self._reading and not self._closing and not self._peer_closed:
-                plain = self._decrypt() if self._incoming.pending else b""
+                plain = self._decrypt()
                 if plain:
                     self._inner.data_received(plain)
                 elif not self._held:
@@ -414,21 +429,24 @@ class TlsLayer(asyncio.Protocol, asyncio.Transport):
     def _decrypt(self) -> bytes:
         """Return the plaintext of the records at hand, up to a limit; empty for none."""
         assert self._ssl is not None
-        incoming, read = self._incoming, self._ssl.read
+        incoming = self._incoming
         parts: list[bytes] = []
         size = 0
+        more = incoming.pending
         try:
-            while True:
-                plain = read(READ_BYTES)
+            while more and size < FEED_BYTES:
+                # Plaintext is shorter than its records, unless OpenSSL has the beginning of one.
+                wanted = READ_BYTES if self._partial or more > READ_BYTES else more
+                plain = self._ssl.read(wanted)
+                self._partial = False
                 if not plain:
                     self._peer_closed = True
                     break
                 size += len(plain)
                 parts.append(plain)
-                if not incoming.pending or size >= FEED_BYTES:
-                    break
+                more = incoming.pending
         except ssl.SSLWantReadError:
-            pass  # The rest of a record is still on its way.
+            self._partial = True  # The rest of a record is still on its way.
         except ssl.SSLError as error:
             self._flush()  # OpenSSL has written an alert.
             self._failure = error

@@ -56,20 +56,13 @@ class TlsServerProtocol(TlsLayer):
         handshakes: dict[str, int],
         arrivals: Arrivals,
     ) -> None:
-        super().__init__(clock, limits)
+        super().__init__(clock, limits, serves=True)
         self._made: asyncio.Protocol | None = inner
         self._contexts = contexts
         self._handshakes = handshakes
         self._arrivals = arrivals
         self.server_name = b""
         self.certificate = FALLBACK
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Take a place for the time of the handshake, or be refused one."""
-        super().connection_made(transport)
-        if not self._arrivals.add(self):
-            count(self._handshakes, "none false refused")
-            self.abort()
 
     def covers(self, host: bytes) -> bool:
         """
@@ -78,6 +71,12 @@ class TlsServerProtocol(TlsLayer):
         A request for one that would not be is answered with 421 (RFC 9110 section 7.4).
         """
         return self._contexts.current.covers(self.certificate, host)
+
+    def _arrive(self) -> None:
+        """Take a place for the time of the handshake, or be refused one."""
+        if not self._arrivals.add(self):
+            count(self._handshakes, "none false refused")
+            self.abort()
 
     def _begin(self, data: bytes) -> None:
         data = bytes(self._held) + data if self._held else data
@@ -101,7 +100,7 @@ class TlsServerProtocol(TlsLayer):
             return
         self.server_name = hello.server_name
         self.certificate = chosen.certificate
-        self._wrap(chosen.context, None, server=True)
+        self._wrap(chosen.context, None)
         self._feed(data)
 
     def _alert(self, description: int, result: str) -> None:

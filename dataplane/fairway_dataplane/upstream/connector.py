@@ -96,7 +96,7 @@ class Connector:
         # It has a protocol's methods and not its class: a compiled class has no base in Python.
         protocol = cast("asyncio.Protocol", task)
         if tls:
-            protocol = TlsClientProtocol(
+            layer = TlsClientProtocol(
                 protocol,
                 context=self._client_context(server_name),
                 server_name=server_name,
@@ -104,6 +104,7 @@ class Connector:
                 limits=self.limits,
                 failed=partial(_fail, made),
             )
+            protocol = cast("asyncio.Protocol", layer)
         if header:
             protocol = Announcement(protocol, header)
         transport: asyncio.BaseTransport | None = None

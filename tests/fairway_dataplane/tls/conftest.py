@@ -7,6 +7,7 @@ import weakref
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import cast
 
 import pytest
 import uvloop
@@ -75,8 +76,9 @@ class Inner(asyncio.Protocol):
             self.transport.abort()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, TlsServerProtocol)
-        self.transport = transport
+        layer: object = transport
+        assert isinstance(layer, TlsServerProtocol)
+        self.transport = layer
         self.made.set()
 
     def data_received(self, data: bytes) -> None:
@@ -146,7 +148,7 @@ class Server:
     def make(self) -> asyncio.Protocol:
         inner = Inner()
         self.inners.put_nowait(inner)
-        return TlsServerProtocol(
+        layer = TlsServerProtocol(
             inner,
             contexts=self.current,
             clock=self.clock,
@@ -154,6 +156,7 @@ class Server:
             handshakes=self.handshakes,
             arrivals=self.arrivals,
         )
+        return cast("asyncio.Protocol", layer)
 
     def advance(self, seconds: float) -> None:
         """Let time pass."""

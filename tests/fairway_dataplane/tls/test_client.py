@@ -4,6 +4,7 @@ import asyncio
 import ssl
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import cast
 
 import pytest
 
@@ -17,8 +18,9 @@ class Caller(Inner):
     """An inner protocol on the side that connects."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, TlsClientProtocol)
-        self.layer = transport
+        layer: object = transport
+        assert isinstance(layer, TlsClientProtocol)
+        self.layer = layer
         self.made.set()
 
 
@@ -38,7 +40,8 @@ class Attempt:
         )
 
     async def connect(self, port: int) -> "Attempt":
-        await asyncio.get_running_loop().create_connection(lambda: self.protocol, "127.0.0.1", port)
+        protocol = cast("asyncio.Protocol", self.protocol)
+        await asyncio.get_running_loop().create_connection(lambda: protocol, "127.0.0.1", port)
         return self
 
 

@@ -553,6 +553,25 @@ def resident_bytes() -> int:
 # Hostile bytes.
 
 
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+@pytest.mark.parametrize("cut", [1, 5, 6, 300, -2, -1], ids=lambda at: f"at {at}")
+async def test_a_record_that_comes_in_two_parts_is_handed_on_whole(
+    server: Server, version: ssl.TLSVersion, cut: int
+) -> None:
+    client = await Client.connect(server.port, context=only(version))
+    inner = await server.inner()
+    before, record, after = (client.records(each) for each in (b"a" * 9, b"b" * 9000, b"c" * 9))
+    tls = inner.tls()
+    # As the loop would have it; whether the kernel cuts there is chance.
+    tls.data_received(before + record[:cut])
+    tls.data_received(record[cut:])
+    assert bytes(inner.received) == b"a" * 9 + b"b" * 9000
+    tls.data_received(after)
+    assert bytes(inner.received) == b"a" * 9 + b"b" * 9000 + b"c" * 9
+    client.close()
+    await inner.lost
+
+
 async def test_a_damaged_record_ends_the_connection(server: Server) -> None:
     client = await Client.connect(server.port)
     inner = await server.inner()
@@ -682,6 +701,9 @@ async def test_extra_information_is_that_of_the_socket(server: Server) -> None:
     tls.abort()
 
 
-def test_the_layer_and_a_plain_transport_are_one_kind() -> None:
-    assert issubclass(TlsServerProtocol, asyncio.Transport)
-    assert issubclass(Inner, asyncio.Protocol)
+@pytest.mark.parametrize("kind", [asyncio.Protocol, asyncio.Transport])
+def test_the_layer_has_what_a_protocol_and_a_transport_have(kind: type) -> None:
+    wanted = {name for name in dir(kind) if not name.startswith("_")}
+    # A server of asyncio that has a transport's protocol changed is none that this layer meets.
+    wanted -= {"get_protocol", "set_protocol", "get_write_buffer_limits"}
+    assert not wanted - set(dir(TlsServerProtocol))
