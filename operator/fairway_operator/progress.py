@@ -14,6 +14,8 @@ from fairway_operator.refs import ObjectRef
 from fairway_snapshot.digest import short
 
 _SHOWN_REFUSALS: Final = 3
+_LONGEST_REFUSAL: Final = 1024
+"""Characters of one: what a data plane says is as long as it likes, and a condition is not."""
 
 
 class Progress(StrEnum):
@@ -53,8 +55,13 @@ def programmed(ref: ObjectRef, serving: Serving, receipts: Receipts) -> Programm
 def _by_receipt(receipt: Receipt, receipts: Receipts) -> Programmed:
     refusals = list(receipts.refusals(receipt))
     if refusals:
-        shown = "; ".join(f"{name}: {why}" for name, why in refusals[:_SHOWN_REFUSALS])
-        return Programmed(Progress.REJECTED, f"{len(refusals)} data planes refuse it: {shown}")
+        shown = "; ".join(
+            f"{name}: {why}"[:_LONGEST_REFUSAL] for name, why in refusals[:_SHOWN_REFUSALS]
+        )
+        who = (
+            "1 data plane refuses" if len(refusals) == 1 else f"{len(refusals)} data planes refuse"
+        )
+        return Programmed(Progress.REJECTED, f"{who} it: {shown}")
     root = short(receipt.root)[:6]
     if receipt.settled is not None:
         count = receipt.settled.data_planes

@@ -193,9 +193,22 @@ def test_a_refusal_is_told_with_its_reason_and_ends_with_an_acknowledgement() ->
 
     refused = receipts.refused("a", Position(1, 1), "unknown filter", at=0.1)
     assert programmed(of, refused) == (
-        "False", "Rejected", "1 data planes refuse it: a: unknown filter",
+        "False", "Rejected", "1 data plane refuses it: a: unknown filter",
     )  # fmt: skip
     assert programmed(of, refused.acked("a", Position(1, 2), at=0.2))[0] == "True"
+
+
+def test_a_refusal_of_any_length_fits_into_a_condition() -> None:
+    of = world((Kind.ROUTE, route()))
+    receipts = receipts_of(of)
+    for name in ("a", "b", "c"):
+        receipts = receipts.refused(name, Position(1, 1), "x" * 64_000, at=0.1)
+
+    status, reason, message = programmed(of, receipts)
+
+    assert (status, reason) == ("False", "Rejected")
+    assert message.startswith("3 data planes refuse it: a: xxx")
+    assert len(message) < 32_768
 
 
 def test_a_refusal_of_something_later_is_not_about_this_generation() -> None:
