@@ -219,7 +219,7 @@ def _backend(reader: Reader, value: object, field: str) -> ServicePort | None:
             reason=Reason.INVALID_BACKEND,
         )
         return None
-    if (number is None) == (port_name is None):
+    if bool(port.get("number")) == bool(port.get("name")):
         reader.note(
             f"{at}.port",
             "a backend names its port exactly once",
@@ -227,6 +227,8 @@ def _backend(reader: Reader, value: object, field: str) -> ServicePort | None:
             reason=Reason.INVALID_BACKEND,
         )
         return None
+    if number is None and port_name is None:
+        return None  # what it says instead of a port is noted already
     return ServicePort(name, number if number is not None else port_name or "")
 
 
