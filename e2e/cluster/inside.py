@@ -248,6 +248,9 @@ _CONTROLLER_MANAGER_FLAGS = (
     "--allocate-node-cidrs",
     f"--cluster-cidr={PODS}",
     "--leader-elect=false",
+    # Longer than any scenario keeps the kubelet from the API server: one node that is taken for
+    # lost takes every endpoint with it.
+    "--node-monitor-grace-period=10m",
 )
 _SCHEDULER_FLAGS = (f"--kubeconfig={PRIVATE}/kube-scheduler.conf", "--leader-elect=false")
 _KUBELET_FLAGS = (
