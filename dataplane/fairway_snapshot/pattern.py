@@ -16,8 +16,27 @@ SIZE_LIMIT: Final = 5_000
 """Instructions of the compiled program of one pattern, which repetitions multiply."""
 
 
+_LEAST_BYTES: Final = 400_000
+"""Of memory to compile a pattern of the most instructions; to refuse a larger one takes longer."""
+
+
 class InvalidPattern(ValueError):  # noqa: N818 - named for the user's mistake that it reports
     """A pattern that RE2 does not take, or that is over a limit; the message is for people."""
+
+
+def size_of(text: str) -> int:
+    """
+    Return the instructions of a pattern; raises :class:`InvalidPattern`.
+
+    For those who hold it against limits: one that is over them is refused a good
+    deal sooner than by :class:`Pattern`.
+    """
+    if len(text) > LENGTH_LIMIT:
+        raise InvalidPattern(f"a pattern of {len(text)} characters, {LENGTH_LIMIT} at most")
+    size: int = _compile(text, _LEAST_BYTES).programsize
+    if size > SIZE_LIMIT:
+        raise InvalidPattern("the pattern repeats too much")
+    return size
 
 
 class Pattern:
@@ -58,8 +77,10 @@ class Union:
         return self._fullmatch(text) is not None
 
 
-def _compile(text: str) -> "re2._Regexp":
+def _compile(text: str, most_bytes: int | None = None) -> "re2._Regexp":
     options = re2.Options()
+    if most_bytes is not None:
+        options.max_mem = most_bytes
     options.log_errors = False
     options.never_capture = True
     try:
@@ -67,4 +88,6 @@ def _compile(text: str) -> "re2._Regexp":
     except re2.error as error:
         reason = error.args[0]
         message = reason.decode() if isinstance(reason, bytes) else str(reason)
+        if "too large" in message:
+            message = "the pattern repeats too much"
         raise InvalidPattern(message) from error

@@ -8,6 +8,7 @@ through to a shorter path.
 """
 
 from collections.abc import Iterator
+from typing import Final
 
 from fairway_operator.annotations import RouteOptions, route_options
 from fairway_operator.compiler.contribution import (
@@ -19,7 +20,7 @@ from fairway_operator.compiler.contribution import (
 )
 from fairway_operator.compiler.defaults import filled, retry_of, timeouts_of, with_defaults
 from fairway_operator.compiler.lookup import Lookup
-from fairway_operator.compiler.matches import ALL_PATHS, BadMatch, order_of, path_match
+from fairway_operator.compiler.matches import ALL_PATHS, BadMatch, Expressions, order_of, path_match
 from fairway_operator.compiler.references import Reference, nowhere, resolve
 from fairway_operator.compiler.tls import TlsOutcome, TlsSection, TlsSections
 from fairway_operator.findings import Finding, Reason, Severity
@@ -43,6 +44,10 @@ _DEFAULT_PLACE = 1 << 30
 """Place of the default backend: after every rule."""
 
 
+_MOST_COPIES: Final = 20_000
+"""Of paths under further names of their host."""
+
+
 def compile_ingress(ingress: Ingress, lookup: Lookup) -> Contribution:
     """Return what the Ingress asks for; what it cannot have is among the findings."""
     return _IngressCompilation(ingress, lookup).run()
@@ -57,12 +62,15 @@ class _IngressCompilation:
         self._age: Age = age_of(ingress.ref, ingress.metadata.created)
         own, problems = route_options(ingress.ref, ingress.annotations)
         self._foreign = self._adopted(own)
+        self._aliases = self._foreign.aliases
         if self._foreign is not NOTHING:
             own = filled(own, self._foreign.options)
         self._options = with_defaults(ingress, own, lookup)
         self._findings: list[Finding] = [*problems, *self._foreign.findings]
         self._backends: set[BackendUse] = set()
+        self._expressions = Expressions()
         self._hosts: dict[HostPattern, list[Candidate]] = {}
+        self._limit_aliases()
         self._tls = self._compile_tls()
 
     def run(self) -> Contribution:
@@ -105,13 +113,24 @@ class _IngressCompilation:
         ignored = with_defaults(ingress, own, self._lookup).ignored_annotations
         return adopt(ingress.ref, ingress.foreign, ignored or ())
 
+    def _limit_aliases(self) -> None:
+        """Drop aliases that would multiply a large object."""
+        if len(self._aliases) * sum(len(rule.paths) for rule in self._ingress.rules) > _MOST_COPIES:
+            self._aliases = ()
+            self._note(
+                "spec.rules",
+                Reason.TOO_LARGE,
+                "there are too many paths to serve them under the names of server-alias, too",
+                "write a Route with hosts",
+            )
+
     def _names_of(self, host: HostPattern) -> tuple[HostPattern, ...]:
         """Return a host with its aliases; only the first host has any."""
         rules = self._ingress.rules
         if host != rules[0].host or not host:
             return (host,)
         written = {rule.host for rule in rules}
-        return (host, *(alias for alias in self._foreign.aliases if alias not in written))
+        return (host, *(alias for alias in self._aliases if alias not in written))
 
     def _compile_tls(self) -> TlsOutcome:
         sections = [
@@ -132,7 +151,7 @@ class _IngressCompilation:
             path.kind, path.path, foreign.rewrite_target, has_patterns=foreign.has_patterns
         )
         try:
-            match = RouteMatch(path=path_match(served.kind, served.value))
+            match = RouteMatch(path=path_match(served.kind, served.value, self._expressions))
         except BadMatch as bad:
             self._note(f"{field}.path", Reason.INVALID_PATH, str(bad), bad.hint)
             return

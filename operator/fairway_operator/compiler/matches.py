@@ -20,7 +20,7 @@ from fairway_operator.api.route import HeaderMatch, Match, PathType, QueryMatch,
 from fairway_operator.compiler.contribution import Age
 from fairway_operator.targets import normal_path
 from fairway_snapshot.model import PathKind, PathMatch, RouteMatch, ValueKind, ValueMatch
-from fairway_snapshot.pattern import InvalidPattern, Pattern
+from fairway_snapshot.pattern import InvalidPattern, size_of
 from fairway_snapshot.target import without_parameters
 
 ALL_PATHS: Final = PathMatch(kind=PathKind.PREFIX, value="/")
@@ -33,6 +33,12 @@ _KINDS: Final = {
 }
 
 
+MOST_INSTRUCTIONS: Final = 100_000
+"""Of all regular expressions of one object: a tenth of a second to compile."""
+
+MOST_BAD: Final = 8
+
+
 class BadMatch(ValueError):  # noqa: N818 - named for the user's mistake that it reports
     """A match that cannot be; the message is for its author, the field is within the match."""
 
@@ -42,33 +48,56 @@ class BadMatch(ValueError):  # noqa: N818 - named for the user's mistake that it
         self.hint = hint
 
 
-@lru_cache(maxsize=4096)
-def path_match(kind: PathKind, value: str) -> PathMatch:
+class Expressions:
+    """
+    The regular expressions of one object, and what they may cost together.
+
+    To compile expressions takes the operator's time, and that of every worker: one
+    object gets a share, however many it has. Bad ones cost the most, so
+    only some are looked at.
+    """
+
+    __slots__ = ("_bad", "_left")
+
+    def __init__(self) -> None:
+        self._bad = 0
+        self._left = MOST_INSTRUCTIONS
+
+    def take(self, text: str, field: str) -> None:
+        """Raise BadMatch for an expression that cannot be, or is too much."""
+        if self._bad >= MOST_BAD:
+            message = f"the regular expression is not looked at: {MOST_BAD} others are not taken"
+            raise BadMatch(field, message, "correct those first")
+        size = _size(text)
+        if isinstance(size, str):
+            self._bad += 1
+            hint = "write it in the syntax of RE2, without backreferences and look-around"
+            raise BadMatch(field, f"the regular expression is not taken: {size}", hint)
+        self._left -= size
+        if self._left < 0:
+            message = "the regular expressions of this object are too large together"
+            raise BadMatch(field, message, "spread them over several objects, or write prefixes")
+
+
+def path_match(kind: PathKind, value: str, expressions: Expressions) -> PathMatch:
     """Return the path in its one form; raises :class:`BadMatch`."""
     if kind is PathKind.REGEX:
-        _check_pattern(value, "path.value")
+        expressions.take(value, "path.value")
         return PathMatch(kind=kind, value=value)
-    try:
-        raw = normal_path(value)
-    except ValueError as error:
-        raise BadMatch("path.value", str(error), "write /name") from error
-    path = without_parameters(raw.encode()).decode()
-    if kind is PathKind.PREFIX:
-        path = path.rstrip("/") or "/"
-    return PathMatch(kind=kind, value=path)
+    return _plain(kind, value)
 
 
-def route_match(match: Match) -> RouteMatch:
+def route_match(match: Match, expressions: Expressions) -> RouteMatch:
     """Return the match of a Route in its one form; raises :class:`BadMatch`."""
     kind = _KINDS[match.path.type]
     value = match.path.value
     if kind is not PathKind.REGEX and (not value.startswith("/") or set("?# ") & set(value)):
         raise BadMatch("path.value", f"{value[:80]!r} is not an absolute path", "write /name")
     return RouteMatch(
-        path=path_match(kind, value),
+        path=path_match(kind, value, expressions),
         method=None if match.method is None else match.method.value,
-        headers=_values(match.headers, "headers", fold=True),
-        query=_values(match.query_params, "queryParams", fold=False),
+        headers=_values(match.headers, "headers", expressions, fold=True),
+        query=_values(match.query_params, "queryParams", expressions, fold=False),
     )
 
 
@@ -99,7 +128,11 @@ def order_of(
 
 
 def _values(
-    given: Sequence[HeaderMatch | QueryMatch], field: str, *, fold: bool
+    given: Sequence[HeaderMatch | QueryMatch],
+    field: str,
+    expressions: Expressions,
+    *,
+    fold: bool,
 ) -> tuple[ValueMatch, ...]:
     found: dict[str, ValueMatch] = {}
     for at, each in enumerate(given):
@@ -110,16 +143,29 @@ def _values(
         if each.type is ValueType.PRESENT:
             found[name] = ValueMatch(name=name, kind=ValueKind.PRESENT)
         elif each.type is ValueType.REGULAR_EXPRESSION:
-            _check_pattern(each.value, f"{field}[{at}].value")
+            expressions.take(each.value, f"{field}[{at}].value")
             found[name] = ValueMatch(name=name, kind=ValueKind.REGEX, value=each.value)
         else:
             found[name] = ValueMatch(name=name, value=each.value)
     return tuple(found[name] for name in sorted(found))
 
 
-def _check_pattern(text: str, field: str) -> None:
+@lru_cache(maxsize=4096)
+def _plain(kind: PathKind, value: str) -> PathMatch:
     try:
-        Pattern(text)
+        raw = normal_path(value)
+    except ValueError as error:
+        raise BadMatch("path.value", str(error), "write /name") from error
+    path = without_parameters(raw.encode()).decode()
+    if kind is PathKind.PREFIX:
+        path = path.rstrip("/") or "/"
+    return PathMatch(kind=kind, value=path)
+
+
+@lru_cache(maxsize=4096)
+def _size(pattern: str) -> int | str:
+    """Return the instructions of an expression, or why it is none."""
+    try:
+        return size_of(pattern)
     except InvalidPattern as error:
-        hint = "write it in the syntax of RE2, without backreferences and look-around"
-        raise BadMatch(field, f"the regular expression is not taken: {error}", hint) from error
+        return str(error)

@@ -21,7 +21,7 @@ from fairway_operator.compiler.contribution import (
 from fairway_operator.compiler.defaults import retry_of, timeouts_of, with_defaults
 from fairway_operator.compiler.filters import BadFilter, answers, compile_filter
 from fairway_operator.compiler.lookup import Lookup
-from fairway_operator.compiler.matches import BadMatch, order_of, route_match
+from fairway_operator.compiler.matches import BadMatch, Expressions, order_of, route_match
 from fairway_operator.compiler.references import Reference, nowhere, resolve
 from fairway_operator.compiler.tls import TlsSection, TlsSections
 from fairway_operator.durations import parse_duration
@@ -54,6 +54,7 @@ class _RouteCompilation:
         self._options = with_defaults(route, own, lookup)
         self._findings: list[Finding] = list(problems)
         self._backends: set[BackendUse] = set()
+        self._expressions = Expressions()
 
     def run(self) -> Contribution:
         hosts = self._hosts()
@@ -131,7 +132,7 @@ class _RouteCompilation:
 
     def _match(self, given: Match, field: str) -> RouteMatch | None:
         try:
-            return route_match(given)
+            return route_match(given, self._expressions)
         except BadMatch as bad:
             self._note(f"{field}.{bad.field}", Reason.INVALID_MATCH, str(bad), bad.hint)
             return None

@@ -53,6 +53,8 @@ class Adoption:
         self.has_patterns = False
         self.rewrite_target: str | None = None
         self.is_shadow = False
+        self.unknown = 0
+        """Names that are in no table, so far."""
         self._subject = subject
         self._settings: dict[str, tuple[str, str]] = {}
         self._is_closed = False

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable
+from typing import Final
 from urllib.parse import urlsplit
 
 from fairway_operator.foreign import values
@@ -10,6 +11,8 @@ from fairway_operator.headers import header
 from fairway_operator.hosts import parse_host
 from fairway_operator.targets import sent_host
 from fairway_snapshot.filters import Redirect, RequestHeaders, RewriteHost
+
+_MOST_ALIASES: Final = 16
 
 
 def setting(ours: str, translate: Callable[[str], str], *further: str) -> Read:
@@ -61,7 +64,12 @@ def tries(adoption: Adoption, name: str, value: str) -> None:
 
 def alias(adoption: Adoption, name: str, value: str) -> None:
     """Take further names of the first host."""
-    for text in re.split(r"[\s,]+", value.strip(" ,\n")):
+    names = list(dict.fromkeys(re.split(r"[\s,]+", value.strip(" ,\n"))))
+    if len(names) > _MOST_ALIASES:
+        raise ValueError(
+            f"{len(names)} further names of a host, {_MOST_ALIASES} at most; write a rule for each"
+        )
+    for text in names:
         try:
             adoption.aliases.append(parse_host(text.lower()))
         except ValueError as error:

@@ -14,6 +14,9 @@ from fairway_operator.foreign import guards, honoured, missing, values
 from fairway_operator.foreign.adoption import NGINX, Adoption, Read
 from fairway_operator.foreign.trifles import TRIFLES
 
+_MOST_GUESSES: Final = 8
+"""Of what was meant by a name; each takes a millisecond."""
+
 
 class Row(NamedTuple):
     """Annotations with one meaning."""
@@ -29,7 +32,9 @@ def read(adoption: Adoption, name: str, value: str) -> None:
     """Read one annotation; ``name`` comes without the prefix."""
     row = TABLE.get(name)
     if row is None:
-        close = get_close_matches(name[:80], TABLE, n=1, cutoff=0.8)
+        adoption.unknown += 1
+        few = adoption.unknown <= _MOST_GUESSES
+        close = get_close_matches(name[:80], TABLE, n=1, cutoff=0.8) if few else ()
         adoption.warn(
             NGINX + name,
             "ingress-nginx has no annotation of this name; it has no effect",

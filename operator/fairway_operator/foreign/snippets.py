@@ -9,8 +9,11 @@ import re
 from collections.abc import Iterator
 from typing import Final
 
+# A quotation that does not end goes to the end of the text: each character is looked at once.
 _TOKEN: Final = re.compile(
-    r"""#[^\n]*|"(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*'|[^\s;{}"'#]+|[;{}"']""", re.DOTALL
+    r"""#[^\n]*|"(?:[^"\\]|\\.?)*(?P<end>"?)|'(?:[^'\\]|\\.?)*(?P<close>'?)"""
+    r"""|[^\s;{}"'#]+|[;{}]""",
+    re.DOTALL,
 )
 
 _TO_CLIENT: Final = frozenset({"more_set_headers", "add_header"})
@@ -31,11 +34,12 @@ _PRIVATE: Final = re.compile(r"auth|cookie|key|token|secret|password|credential"
 
 
 def directives(text: str) -> list[list[str]] | None:
-    """Return the words of each directive, without quotes; None where there is a block."""
+    """Return the words of each directive, without quotes; None where a block is, or no end."""
     found: list[list[str]] = []
     words: list[str] = []
-    for part in _TOKEN.findall(text):
-        if part in ("{", "}", '"', "'"):
+    for token in _TOKEN.finditer(text):
+        part = token[0]
+        if part in ("{", "}") or "" in (token["end"], token["close"]):
             return None
         if part == ";":
             found.append(words)
