@@ -199,11 +199,6 @@ def credentials_from_files(files: Mapping[str, bytes]) -> Credentials:
     return Credentials(chain=pair.certificate, key=pair.key, trusted=trusted)
 
 
-def expires_at(certificate: bytes) -> datetime:
-    """Return the end of the life of a PEM certificate."""
-    return x509.load_pem_x509_certificate(certificate).not_valid_after_utc
-
-
 def _create_pair(*, now: datetime, lifetimes: Lifetimes) -> Pair:
     key = ec.generate_private_key(ec.SECP256R1())
     # A name of its own, so that two generations are never taken for one another.

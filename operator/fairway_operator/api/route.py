@@ -15,8 +15,6 @@ from typing import Annotated, ClassVar, NamedTuple, TypeAlias
 import msgspec
 from msgspec import Meta
 
-MAX_REGEX_LENGTH = 512
-
 # Python's $ also matches before a last newline, so ends are written \Z; the schema says $ for it.
 _LABEL = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?\Z"
 _SUBDOMAIN = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*\Z"
@@ -42,9 +40,6 @@ FORMS: Mapping[str, str] = {
 }
 """What to write where a pattern of the schema does not match, in the schema's writing."""
 
-ObjectName: TypeAlias = Annotated[
-    str, Meta(description="Name of the object.", min_length=1, max_length=253, pattern=_SUBDOMAIN)
-]
 Host: TypeAlias = Annotated[
     str,
     Meta(
