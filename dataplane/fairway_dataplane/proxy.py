@@ -9,16 +9,6 @@ A request is sent again only where RFC 9110 section 9.2.2 allows it: if no byte
 of it was sent, or if its method is idempotent, no byte of an answer was passed
 on and its body is still at hand; and never so often that retries become a
 storm of their own.
-
-What is read of a matched route (``table.RouteEntry``): ``name``; ``chain``
-(``Filter`` or None); ``backend`` (``pool.Backend``, or None with a split or
-without backends); ``split`` (``balancer.Split`` or None); ``request_seconds``,
-``backend_request_seconds``, ``connect_seconds``, ``idle_seconds`` (floats, the
-setting already applied, ``clock.NEVER`` for no limit); ``retry_attempts``,
-``retry_codes`` (frozenset of int); ``retry_budget`` (percent or None); ``allow_encoded_slash``;
-``max_body_bytes`` (0 is no limit); ``tally`` (``RouteTally``), and ``page`` and
-``at``, its histogram. Of a table:
-``match(exchange) -> RouteEntry | None``.
 """
 
 from bisect import bisect_left

@@ -46,7 +46,11 @@ RETRY_ATTEMPTS = 1
 
 
 class RouteEntry(msgspec.Struct, frozen=True, kw_only=True, eq=False, gc=False):
-    """What a matched request reads, and nothing that only a person reads."""
+    """
+    What a matched request reads, and nothing that only a person reads.
+
+    In each of the ``_seconds`` the setting is applied already; :data:`NEVER` is no limit.
+    """
 
     name: str
     """``namespace/object/rule``."""
