@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from e2e import objects
-from e2e.chart import GOLDEN
+from e2e.chart import GOLDEN, KUBE_VERSION
 from e2e.kubectl import CommandError, Namespace, Release, node, run
 from e2e.load import Site, ask
 from e2e.places import CHART
@@ -21,7 +21,7 @@ ABSENT = {
     ),
     # Those ports of the nodes are the release's.
     "namespaced": (
-        "operator.watchNamespaces={fairway-e2e-ways}",
+        "operator.watchNamespaces={fairway-e2e-apps}",
         "dataplane.service.http.nodePort=null",
         "dataplane.service.https.nodePort=null",
     ),
@@ -33,29 +33,16 @@ HTTP_HOST_PORT = 18080
 
 @pytest.mark.parametrize("values", sorted(GOLDEN.glob("*.values.yaml")), ids=lambda path: path.name)
 async def test_the_api_server_takes_every_object_of_the_chart(world: World, values: Path) -> None:
-    namespace = Namespace("fairway-e2e-ways")
-    await namespace.create("privileged")
-    try:
-        absent = ABSENT.get(values.name.partition(".")[0], ())
-        rendered = await run(
-            *(
-                "helm",
-                "template",
-                "--skip-tests",
-                "ways",
-                str(CHART),
-                "--namespace",
-                namespace.name,
-            ),
-            *("--values", str(values), *(f"--set={value}" for value in absent)),
-            *("--kube-version", "1.36.0"),
-        )
-        taken = await namespace.kubectl(
-            *("apply", "--dry-run=server", "--validate=strict", "--filename=-", "--output=name"),
-            stdin=rendered,
-        )
-    finally:
-        await namespace.remove()
+    release = ("ways", str(CHART), "--namespace", world.apps.name)
+    absent = ABSENT.get(values.name.partition(".")[0], ())
+    rendered = await run(
+        *("helm", "template", "--skip-tests", *KUBE_VERSION, *release),
+        *("--values", str(values), *(f"--set={value}" for value in absent)),
+    )
+    taken = await world.apps.kubectl(
+        *("apply", "--dry-run=server", "--validate=strict", "--filename=-", "--output=name"),
+        stdin=rendered,
+    )
     assert len(taken.split()) == rendered.count("\nkind: ")
 
 

@@ -44,22 +44,21 @@
 {{- end -}}
 {{- end -}}
 
-{{/* Labels. The argument is a list: the root, and the component or "". */}}
+{{/* Labels of an object. The argument: root, component or "", own labels; the chart's stand above those. */}}
 {{- define "fairway.labels" -}}
 {{- $root := first . -}}
-helm.sh/chart: {{ printf "%s-%s" $root.Chart.Name $root.Chart.Version | replace "+" "_" }}
-app.kubernetes.io/version: {{ $root.Chart.AppVersion | quote }}
-app.kubernetes.io/managed-by: {{ $root.Release.Service }}
-app.kubernetes.io/part-of: fairway
-{{ include "fairway.podLabels" . }}
+{{- $chart := dict
+  "helm.sh/chart" (printf "%s-%s" $root.Chart.Name $root.Chart.Version | replace "+" "_")
+  "app.kubernetes.io/version" $root.Chart.AppVersion
+  "app.kubernetes.io/managed-by" $root.Release.Service
+  "app.kubernetes.io/part-of" "fairway" -}}
+{{- toYaml (merge $chart (include "fairway.podLabels" . | fromYaml)) -}}
 {{- end -}}
 
-{{/* Of pods without the chart's version: a new chart alone restarts nothing. */}}
+{{/* Of pods without the chart's version: a new chart alone restarts nothing. The same argument. */}}
 {{- define "fairway.podLabels" -}}
-{{ include "fairway.selector" . }}
-{{- with (first .).Values.commonLabels }}
-{{ toYaml . }}
-{{- end }}
+{{- $selector := include "fairway.selector" (list (first .) (index . 1)) | fromYaml -}}
+{{- toYaml (merge $selector (index . 2) (first .).Values.commonLabels) -}}
 {{- end -}}
 
 {{- define "fairway.selector" -}}
@@ -75,10 +74,7 @@ app.kubernetes.io/component: {{ . }}
 {{- define "fairway.metadata" -}}
 {{- $root := index . 0 -}}
 labels:
-  {{- include "fairway.labels" (list $root (index . 1)) | nindent 2 }}
-  {{- with index . 3 }}
-  {{- toYaml . | nindent 2 }}
-  {{- end }}
+  {{- include "fairway.labels" (list $root (index . 1) (index . 3)) | nindent 2 }}
 {{- with merge (dict) (index . 2) $root.Values.commonAnnotations }}
 annotations:
   {{- toYaml . | nindent 2 }}
