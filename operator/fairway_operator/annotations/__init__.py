@@ -8,6 +8,7 @@ because a misspelt setting must not be a silent default.
 """
 
 from collections.abc import Callable, Mapping
+from difflib import get_close_matches
 from typing import Final, NamedTuple, TypeVar
 
 import msgspec
@@ -98,6 +99,9 @@ _DEFAULTS: Final = _INGRESS | _CLASS
 
 _CHECK: Final = "health-check"
 
+_MOST_GUESSES: Final = 8
+"""Of what was meant by a name; each takes a millisecond."""
+
 TABLE: Final[Mapping[str, _Row]] = {
     "strip-prefix": _Row("strip_prefix", paths.parse_strip_prefix, _INGRESS, is_filter=True),
     "rewrite-prefix": _Row("rewrite_prefix", paths.parse_rewrite_prefix, _INGRESS, is_filter=True),
@@ -172,11 +176,11 @@ def _read(
     kind: type[_T], subject: ObjectRef, given: tuple[tuple[str, str], ...]
 ) -> tuple[_T, tuple[Finding, ...]]:
     values: dict[str, object] = {}
-    findings = []
+    findings: list[Finding] = []
     for name, text in given:
         row = TABLE.get(name)
         if row is None or subject.kind not in row.kinds:
-            findings.append(_unknown(subject, name))
+            findings.append(_unknown(subject, name, guess=len(findings) < _MOST_GUESSES))
             continue
         try:
             values[row.field] = row.parse(text)
@@ -188,15 +192,25 @@ def _read(
     return kind(**values), tuple(findings)  # type: ignore[arg-type]
 
 
-def _unknown(subject: ObjectRef, name: str) -> Finding:
-    known = ", ".join(sorted(at for at, row in TABLE.items() if subject.kind in row.kinds))
+def _unknown(subject: ObjectRef, name: str, *, guess: bool) -> Finding:
+    known = sorted(at for at, row in TABLE.items() if subject.kind in row.kinds)
+    elsewhere = TABLE.get(name)
+    close = get_close_matches(name[:80], known, n=1, cutoff=0.7) if guess else ()
+    if elsewhere is not None and subject.kind is Kind.ROUTE and Kind.INGRESS in elsewhere.kinds:
+        hint = "a Route has a field for it: kubectl explain route.spec.rules"
+    elif elsewhere is not None:
+        hint = f"write it on the {' or '.join(sorted(elsewhere.kinds))}"
+    elif close:
+        hint = f"write {ANNOTATION_PREFIX}{close[0]}"
+    else:
+        hint = f"known after {ANNOTATION_PREFIX} are {', '.join(known)}"
     return Finding(
         subject=subject,
         field=f"metadata.annotations[{ANNOTATION_PREFIX}{name}]",
         reason=Reason.UNKNOWN_ANNOTATION,
         severity=Severity.WARNING,
         message=f"there is no annotation {ANNOTATION_PREFIX}{name} for {subject.kind}",
-        hint=f"known after {ANNOTATION_PREFIX} are {known}",
+        hint=hint,
     )
 
 

@@ -23,6 +23,10 @@ def annotated(name: str, value: str) -> dict[str, Any]:
     return {"annotations": {f"fairway.dev/{name}": value}}
 
 
+def foreign(name: str, value: str) -> dict[str, Any]:
+    return {"annotations": {f"nginx.ingress.kubernetes.io/{name}": value}}
+
+
 BROKEN: list[Any] = [
     pytest.param(
         lambda o: o.ingress("web", "relative"),
@@ -39,6 +43,17 @@ BROKEN: list[Any] = [
         lambda o: o.ingress("web", "/", **annotated("request-timeout", "soon")),
         "metadata.annotations[fairway.dev/request-timeout]: ",
         id="an annotation",
+    ),
+    pytest.param(
+        lambda o: o.ingress("web", "/", **foreign("auth-url", "https://auth.example")),
+        "metadata.annotations[nginx.ingress.kubernetes.io/auth-url]: there is no external"
+        " authentication here",
+        id="access that would not be restricted",
+    ),
+    pytest.param(
+        lambda o: o.ingress("web", "/", **foreign("canary", "true")),
+        "metadata.annotations[nginx.ingress.kubernetes.io/canary]: a canary only modifies",
+        id="a canary of another controller",
     ),
     pytest.param(
         lambda o: o.route("web", o.rule("/(", kind="RegularExpression")),

@@ -322,6 +322,24 @@ def test_other_bad_annotations_are_told_and_their_default_is_served(
     assert seen.ask("x.com/") == "shop/a:80"
 
 
+@pytest.mark.parametrize(
+    ("name", "hint"),
+    [
+        ("strip-prefx", "write fairway.dev/strip-prefix"),
+        ("balance", "write it on the Service"),
+        ("colour", "known after fairway.dev/ are allow-encoded-slash, "),
+    ],
+)
+def test_a_name_that_is_not_known_is_told_what_was_meant(
+    compiled: Compile, objects: Objects, name: str, hint: str
+) -> None:
+    body = objects.ingress("i", "x.com ^/ a:80", annotations={f"fairway.dev/{name}": "x"})
+
+    (finding,) = compiled(body, objects.web("a")).findings("i")
+
+    assert finding.hint.startswith(hint)
+
+
 def test_annotations_become_typed_parts_of_each_route(compiled: Compile, objects: Objects) -> None:
     given = {
         "strip-prefix": "/api/",
