@@ -218,6 +218,13 @@ def _compiler_settings(https_port: int, *, keep_last_good: bool) -> CompilerSett
 def _quiet_logs() -> None:
     """Leave the console to the board; what is left of the programs' logs goes to stderr."""
     structlog.configure(
+        processors=[
+            structlog.processors.add_log_level,
+            # Plain: a traceback that shows variables would show the content of files, keys too.
+            structlog.dev.ConsoleRenderer(
+                colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback
+            ),
+        ],
         wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING),
         logger_factory=structlog.WriteLoggerFactory(file=sys.stderr),
     )
