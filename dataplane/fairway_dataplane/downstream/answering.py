@@ -327,6 +327,9 @@ class AnswerSide:
         if self._pending:
             held, self._pending = bytes(self._pending), bytearray()
             self._tunnel.from_client(held)
+        if self._half_closed:
+            self._half_closed = False
+            self._tunnel.end_client()
         self._resume_reading()
 
     # The end of an exchange, and of the connection.

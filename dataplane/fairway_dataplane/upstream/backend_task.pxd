@@ -41,6 +41,7 @@ cdef class BackendTask:
     cpdef pause_writing(self)
     cpdef resume_writing(self)
     cpdef expire(self, double now)
+    cdef _read_last_words(self)
     cdef _read_head(self, bytes data)
     cdef bint _read_known(self, bytes data, Exchange exchange)
     cdef _take_answer(self, Exchange exchange, bytes data)

@@ -10,6 +10,8 @@ the sink may begin the next one at once.
 """
 
 import asyncio
+import contextlib
+import os
 from time import monotonic
 from typing import TYPE_CHECKING, cast
 
@@ -35,6 +37,8 @@ if TYPE_CHECKING:
     from fairway_dataplane.upstream.health import Endpoint
 
 _CONNECTING, _IDLE, _HEAD, _COUNTED, _CHUNKED, _UNTIL_CLOSE, _TUNNEL, _CLOSED = range(8)
+
+_LAST_WORDS_BYTES = 64 * 1024
 
 _INTERIM_LIMIT = 64
 """Row 84: a backend that sends more interim responses to one request never means to answer."""
@@ -228,6 +232,8 @@ class BackendTask:
 
     def connection_lost(self, exc: Exception | None) -> None:
         """End a response that only the end of the connection ends; fail any other."""
+        if exc is not None and self._state == _HEAD:
+            self._read_last_words()
         state, self._state = self._state, _CLOSED
         self._transport = None
         self._write = _dropped
@@ -284,6 +290,24 @@ class BackendTask:
             self._fail(Reason.UPSTREAM_TIMEOUT)
 
     # The response.
+
+    def _read_last_words(self) -> None:
+        """
+        Read what came before a write failed: who refuses a body says so, and closes (row 29).
+
+        The descriptor is open until :meth:`connection_lost` returns. What is
+        encrypted cannot be read without its layer.
+        """
+        transport = self._transport
+        if transport is None or transport.get_extra_info("ssl_object") is not None:
+            return
+        descriptor = transport.get_extra_info("socket").fileno()
+        with contextlib.suppress(OSError):
+            while self._exchange is not None:
+                data = os.read(descriptor, _LAST_WORDS_BYTES)
+                if not data:
+                    return
+                self.data_received(data)
 
     def _read_head(self, data: bytes) -> None:
         exchange = self._exchange

@@ -1,9 +1,14 @@
 """Every limit on what a client may send: at the limit, one below, and one above."""
 
+import asyncio
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import pytest
+
+from fairway_snapshot.filters import DirectResponse
+from fairway_snapshot.model import Retry
+from tests.fairway_dataplane.request_path.conftest import BACKEND, PATIENCE_SECONDS, route, to
 
 if TYPE_CHECKING:
     from tests.fairway_dataplane.request_path.conftest import Link, StageMaker
@@ -170,3 +175,49 @@ async def test_times(make_stage: "StageMaker", name: str, sent: bytes, word: byt
     assert len(stage.listener.connections()) >= 1
     stage.advance(1.3)
     assert word in await client.rest()
+
+
+@pytest.mark.parametrize(("sent", "turns"), [(3, [3]), (4, [4]), (5, [4, 5]), (9, [4, 8, 9])])
+async def test_pipelined_requests_in_one_turn(
+    make_stage: "StageMaker", sent: int, turns: list[int]
+) -> None:
+    stage = await make_stage(pipelined_requests=4)
+    stage.serve(route(filters=(DirectResponse(status=200, body="hi"),)))
+    client = await stage.connect()
+    client.send(head() * sent)
+    seen = [0]
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        while seen[-1] < sent:
+            await asyncio.sleep(0)
+            if stage.tally.requests != seen[-1]:
+                seen.append(stage.tally.requests)
+    assert seen[1:] == turns
+
+
+@pytest.mark.parametrize("off", [-1, 0, 1])
+async def test_what_is_read_of_a_body_after_its_answer(make_stage: "StageMaker", off: int) -> None:
+    limit = 5000
+    stage = await make_stage(linger_bytes=limit, body_bytes=1)
+    client = await stage.connect()
+    client.send(LINE.replace(b"GET", b"POST") + HOST + b"Content-Length: 100000\r\n\r\n")
+    assert (await client.response()).status == 413
+    client.send(b"x" * (limit + off))
+    await stage.ask(head())
+    assert await client.rest() == b""
+    is_open = any(row["state"] == "linger" for row in stage.listener.connections())
+    assert is_open is (off <= 0)
+
+
+@pytest.mark.parametrize("percent", [0, 50, 100])
+async def test_retries_are_a_share_of_requests(make_stage: "StageMaker", percent: int) -> None:
+    async def script(link: "Link") -> None:
+        await link.request()
+        link.writer.write(b"HTTP/1.1 503 Busy\r\ncontent-length: 0\r\n\r\n")
+
+    stage = await make_stage(script, retry_budget_percent=percent)
+    stage.serve(route(retry=Retry(attempts=1, codes=(503,))), **{BACKEND: to(stage.upstream.port)})
+    for _ in range(30):
+        assert (await stage.ask(head())).status == 503
+    # Where any are allowed, ten in ten seconds are for free; they are no requests themselves.
+    retries = stage.tally.backends[BACKEND].retries
+    assert retries == {0: 0, 50: 15, 100: 30}[percent]

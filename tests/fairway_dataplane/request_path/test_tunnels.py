@@ -150,6 +150,30 @@ async def test_either_side_may_end_first_and_still_hear_the_other(
     await stage.settle(lambda: nothing_is_left(stage.tally))
 
 
+async def test_an_end_that_comes_before_the_switch_is_the_end_of_that_side(
+    make_stage: "StageMaker",
+) -> None:
+    go_on = asyncio.Event()
+
+    async def script(link: "Link") -> None:
+        await link.request()
+        await go_on.wait()
+        link.writer.write(SWITCH)
+        while data := await link.read():
+            link.writer.write(data)
+
+    stage = await make_stage(script)
+    client = await stage.connect()
+    client.send(UPGRADE + b"early")
+    client.writer.write_eof()
+    await stage.settle(lambda: bool(stage.upstream.requests))
+    await asyncio.sleep(0.01)
+    go_on.set()
+    assert (await client.head()).startswith(b"HTTP/1.1 101 ")
+    assert await client.rest() == b"early"
+    await stage.settle(lambda: nothing_is_left(stage.tally))
+
+
 @pytest.mark.parametrize("who", ["client", "backend"])
 async def test_a_reset_of_one_side_ends_the_other(make_stage: "StageMaker", who: str) -> None:
     stage = await make_stage(echo)

@@ -1,6 +1,7 @@
 """Connections to backends: what is reused, what is tried again, what is given up."""
 
 import asyncio
+import os
 import socket
 from ipaddress import ip_network
 from typing import TYPE_CHECKING, Any
@@ -246,6 +247,30 @@ async def test_an_answer_that_has_begun_is_never_asked_for_again(make_stage: "St
     stage = await make_stage(script)
     assert (await stage.ask(GET)).status == 502
     assert len(stage.upstream.links) == 1
+
+
+@pytest.mark.parametrize("length", [2, 50_000])
+@pytest.mark.parametrize("framing", [b"Transfer-Encoding: chunked", b"Content-Length: 4000000"])
+async def test_a_backend_that_refuses_a_body_and_closes_is_heard(
+    stage: "Stage", framing: bytes, length: int
+) -> None:
+    part = b"3e8\r\n" + b"x" * 1000 + b"\r\n" if b"chunked" in framing else b"x" * 1000
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        server.setblocking(False)  # noqa: FBT003 - the socket module's own
+        serve(stage, ports=(server.getsockname()[1],))
+        client = await stage.connect()
+        client.send(b"POST /x HTTP/1.1\r\nHost: a.example\r\n" + framing + b"\r\n\r\n" + part)
+        backend, _ = await asyncio.get_running_loop().sock_accept(server)
+        await asyncio.get_running_loop().sock_recv(backend, 10)
+        # In one turn of the loop: the body goes on, and its next write finds a connection that
+        # was reset, for the backend closes without having read all. The answer came before.
+        os.write(client.writer.get_extra_info("socket").fileno(), part)
+        head = b"HTTP/1.1 413 Too Large\r\ncontent-length: %d\r\n\r\n" % length
+        assert backend.send(head + b"x" * length) == len(head) + length
+        backend.close()
+        answer = await client.response()
+    assert (answer.status, len(answer.body)) == (413, length)
+    assert answer.field(b"connection") == b"close"
 
 
 async def test_a_short_body_never_ends_well(make_stage: "StageMaker") -> None:
