@@ -5,6 +5,9 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+from fairway_operator.annotations import TABLE
+from fairway_operator.refs import Kind
+
 ROOT = Path(__file__).parent.parent
 LINE = re.compile(r"^\| ([A-Z][0-9]{1,2}) \| (.+) \|$", re.MULTILINE)
 
@@ -48,6 +51,25 @@ def test_every_line_names_a_test() -> None:
     assert missing == []
     for name in ELSEWHERE.values():
         assert any(name in text for text in texts), name
+
+
+def test_every_annotation_has_a_row() -> None:
+    pages = dict.fromkeys((Kind.INGRESS, Kind.ROUTE, Kind.INGRESS_CLASS), "kubernetes.md")
+    pages[Kind.SERVICE] = "backends.md"
+    rows = {
+        page: set(re.findall(r"^\| `fairway.dev/([a-z-]+)` \|", text, re.MULTILINE))
+        for page in set(pages.values())
+        for text in [(ROOT / "docs" / page).read_text()]
+    }
+
+    missing = [
+        (name, kind)
+        for name, row in TABLE.items()
+        for kind in row.kinds
+        if name not in rows[pages[kind]]
+    ]
+
+    assert missing == []
 
 
 def test_the_catalogue_is_whole() -> None:

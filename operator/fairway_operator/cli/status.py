@@ -23,6 +23,11 @@ from fairway_operator.cli.reach import Reach, with_client
 
 TIMEOUT_SECONDS = 5.0
 PAGES = ("snapshot", "subscribers", "routes", "findings", "outbox")
+MOST_FINDINGS = 50
+"""That people are shown."""
+
+_RANKS = {"error": 0, "warning": 1}
+
 LIVE = "live"
 """How an object stands that is served as it is written."""
 
@@ -204,10 +209,21 @@ def _print_text(data: dict[str, Any]) -> None:
 
 
 def _print_findings(findings: Mapping[str, list[dict[str, Any]]], console: Console) -> None:
-    for name, found in findings.items():
-        for each in found:
-            field = f"{each['field']}: " if each["field"] else ""
-            console.print(f"{each['severity']}: {name}: {field}{each['message']}", soft_wrap=True)
+    """Print what is wrong, errors first; what is only good to know is for machines to print."""
+    told = [
+        (_RANKS[each["severity"]], name, each)
+        for name, found in findings.items()
+        for each in found
+        if each["severity"] in _RANKS
+    ]
+    told.sort(key=lambda row: row[:2])
+    for _, name, each in told[:MOST_FINDINGS]:
+        field = f"{each['field']}: " if each["field"] else ""
+        hint = f"\n    {each['hint']}" if each.get("hint") else ""
+        line = f"{each['severity']}: {name}: {field}{each['message']}{hint}"
+        console.print(line, soft_wrap=True)
+    if len(told) > MOST_FINDINGS:
+        console.print(f"and {len(told) - MOST_FINDINGS} more; -o json prints all of them")
 
 
 def _print_quarantine(objects: list[dict[str, Any]], console: Console) -> None:

@@ -4,8 +4,10 @@ import json
 import re
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -169,6 +171,51 @@ def test_a_program_needs_its_own_extra_only(command: str, needless: set[str]) ->
     )
 
     assert needless.isdisjoint(loaded.stdout.split())
+
+
+class Operator(BaseHTTPRequestHandler):
+    """The admin port of an operator with many findings."""
+
+    def do_GET(self) -> None:
+        pages = {
+            "/readyz": "ready",
+            "/debug/snapshot": {"root": "4f1c9a"},
+            "/debug/subscribers": [],
+            "/debug/routes": [],
+            "/debug/outbox": {"pending": []},
+            "/debug/findings": {
+                f"Ingress shop/i{at:02}": [
+                    {"severity": severity, "field": "spec", "message": "told", "hint": "write this"}
+                    for severity in ("info", "warning", "error")
+                ]
+                for at in range(40)
+            },
+        }
+        page = pages[self.path]
+        body = page.encode() if isinstance(page, str) else json.dumps(page).encode()
+        self.send_response(200)
+        self.send_header("content-length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_: object) -> None:
+        """Write nothing."""
+
+
+def test_status_shows_errors_first_with_what_to_write_and_not_all_of_many() -> None:
+    with ThreadingHTTPServer(("127.0.0.1", 0), Operator) as server:
+        serving = threading.Thread(target=server.serve_forever)
+        serving.start()
+        result = fairway("status", "--admin", f"http://127.0.0.1:{server.server_port}")
+        server.shutdown()
+        serving.join()
+
+    lines = result.stdout.splitlines()
+    told = [line for line in lines if line.startswith(("error", "warning", "info"))]
+    assert told[0] == "error: Ingress shop/i00: spec: told"
+    assert [line.partition(":")[0] for line in told] == ["error"] * 40 + ["warning"] * 10
+    assert lines[lines.index(told[0]) + 1] == "    write this"
+    assert lines[-1] == "and 30 more; -o json prints all of them"
 
 
 def test_status_says_when_nobody_answers() -> None:

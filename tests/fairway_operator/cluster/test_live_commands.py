@@ -181,7 +181,12 @@ async def test_status_asks_every_pod_of_the_release(  # noqa: PLR0917 - one fixt
     assert "plane-1 nothing not ready: no snapshot yet, behind" in lines
     assert any(line.startswith("plane-2 nothing not ready: does not answer: ") for line in lines)
     assert "Ingress default/broken 1 in part closed" in lines
-    assert any(line.startswith("error: Ingress default/broken: spec.rules[0]") for line in lines)
+    at = next(
+        at
+        for at, line in enumerate(lines)
+        if line.startswith("error: Ingress default/broken: spec.rules[0]")
+    )
+    assert lines[at + 1].startswith("its ports are ")
     told = json.loads(machine.stdout)
     assert [each["pod"] for each in told["dataplanes"]] == ["plane-1", "plane-2"]
     assert told["operators"][0]["subscribers"][0]["instance"] == "dp-1"
