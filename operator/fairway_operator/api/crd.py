@@ -13,7 +13,9 @@ import msgspec
 from msgspec import inspect
 
 from fairway_operator.api import GROUP, VERSION
-from fairway_operator.api.route import ApiStruct, RouteSpec, RouteStatus
+from fairway_operator.api.forms import ApiStruct
+from fairway_operator.api.route import RouteSpec
+from fairway_operator.api.status import RouteStatus
 
 Schema = dict[str, Any]
 

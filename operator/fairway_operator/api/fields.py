@@ -12,7 +12,7 @@ from functools import lru_cache
 from typing import Any
 
 from fairway_operator.api.crd import Schema, crd
-from fairway_operator.api.route import FORMS
+from fairway_operator.api.forms import FORMS
 
 _STEP = re.compile(r"\.(\w+)|\[([0-9]+)\]")
 

@@ -7,7 +7,7 @@ not pass without one of its filters.
 
 from collections.abc import Iterator
 
-from fairway_operator.api.route import Filter, Header, PathRewrite, Redirect, Rewrite
+from fairway_operator.api.filters import Filter, Header, PathRewrite, Redirect, Rewrite
 from fairway_operator.headers import header, header_name
 from fairway_operator.targets import normal_path, sent_host
 from fairway_snapshot import filters as spec

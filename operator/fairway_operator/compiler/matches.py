@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from functools import lru_cache
 from typing import Final
 
-from fairway_operator.api.route import HeaderMatch, Match, PathType, QueryMatch, ValueType
+from fairway_operator.api.matches import HeaderMatch, Match, PathType, QueryMatch, ValueType
 from fairway_operator.compiler.contribution import Age
 from fairway_operator.targets import normal_path
 from fairway_snapshot.model import PathKind, PathMatch, RouteMatch, ValueKind, ValueMatch

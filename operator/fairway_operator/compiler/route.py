@@ -10,7 +10,8 @@ from collections.abc import Iterator
 from math import gcd
 
 from fairway_operator.annotations import route_options
-from fairway_operator.api.route import BackendRef, Match, Retry, Rule
+from fairway_operator.api.matches import Match
+from fairway_operator.api.route import BackendRef, Retry, Rule
 from fairway_operator.compiler.contribution import (
     Age,
     BackendUse,

@@ -9,7 +9,8 @@ import yaml
 
 from fairway_operator.api.__main__ import render
 from fairway_operator.api.crd import crd
-from fairway_operator.api.route import ApiStruct, RouteSpec
+from fairway_operator.api.forms import ApiStruct
+from fairway_operator.api.route import RouteSpec
 
 CRDS = Path(__file__).parents[3] / "crds"
 VERSION: dict[str, Any] = crd()["spec"]["versions"][0]
