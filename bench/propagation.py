@@ -193,9 +193,10 @@ async def _burst(client: KubeClient, world: World, numbers: Sequence[int]) -> di
     async def edit() -> None:
         for at, number in remaining:
             # Each means something else, so that none would be left out by itself.
-            timeout = {"fairway.dev/request-timeout": f"{at}s"}
-            body = {"metadata": {"annotations": timeout}}
-            await client.merge(f"{_path(world)}/site-{number}", body, field_manager="bench")
+            spec = objects.ingress("", _host(number), "red")["spec"]
+            spec["rules"][0]["http"]["paths"][0]["path"] = f"/{at}"
+            path = f"{_path(world)}/site-{number}"
+            await client.merge(path, {"spec": spec}, field_manager="bench")
 
     # One after the other where it is one object: each edit is the newest for a moment.
     writers = WRITERS if len(set(numbers)) > 1 else 1
