@@ -93,6 +93,8 @@ def route_match(match: Match, expressions: Expressions) -> RouteMatch:
     value = match.path.value
     if kind is not PathKind.REGEX and (not value.startswith("/") or set("?# ") & set(value)):
         raise BadMatch("path.value", f"{value[:80]!r} is not an absolute path", "write /name")
+    if kind is not PathKind.REGEX and "//" in value:
+        raise BadMatch("path.value", f"{value[:80]!r} has an empty segment", "write /a/b")
     return RouteMatch(
         path=path_match(kind, value, expressions),
         method=None if match.method is None else match.method.value,

@@ -68,6 +68,15 @@ def metadata(draw: st.DrawFn) -> Body:
     }
 
 
+foreign = st.dictionaries(
+    st.sampled_from(
+        ["server-alias", "canary", "auth-url", "rewrite-target", "use-regex", "permanent-redirect"]
+    ).map("nginx.ingress.kubernetes.io/".__add__),
+    st.sampled_from(["y.com a.x.com", "true", "/b", "https://new.example", "nonsense"]),
+    max_size=2,
+)
+
+
 @st.composite
 def ingresses(draw: st.DrawFn) -> tuple[Kind, Body]:
     def backend() -> Body:
@@ -89,7 +98,8 @@ def ingresses(draw: st.DrawFn) -> tuple[Kind, Body]:
         spec["defaultBackend"] = backend()
     if draw(st.booleans()):
         spec["tls"] = [{"hosts": [draw(hosts)], "secretName": draw(names)}]
-    return Kind.INGRESS, {"metadata": draw(metadata()), "spec": spec}
+    annotations = draw(st.just({}) | foreign)
+    return Kind.INGRESS, {"metadata": draw(metadata()) | {"annotations": annotations}, "spec": spec}
 
 
 @st.composite

@@ -265,6 +265,7 @@ def test_only_a_prefix_has_a_prefix_to_replace(compiled: Compile, objects: Objec
         (regex("/" + "a" * 600), "path.value"),
         (path("no-slash"), "path.value"),
         (path("/a?b=c"), "path.value"),
+        (path("/a//b"), "path.value"),
         (path("/%zz"), "path.value"),
         (path("/x") | {"headers": [{"name": "a", "type": "RegularExpression", "value": "["}]},
          "headers[0].value"),
