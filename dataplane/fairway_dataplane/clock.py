@@ -22,6 +22,10 @@ NEVER = math.inf
 
 _LOOK_TICKS = 10
 
+_EFFORT = 1024
+_EXPIRY_EFFORT = 16
+"""Of looking at one that expires, where one that does not is 1: the loop stands for about 2 ms."""
+
 LOOK_SECONDS = _LOOK_TICKS * TICK_SECONDS
 """Nothing watched goes unlooked at for longer; see :meth:`Clock.hasten`."""
 
@@ -40,7 +44,7 @@ class Watched(Protocol):
 class Clock:
     """Coarse time, and who waits for it. Advanced by a timer, or by hand in tests."""
 
-    __slots__ = ("_handle", "_loop", "_read", "_slots", "_tick", "_watched", "now")
+    __slots__ = ("_due", "_handle", "_loop", "_read", "_slots", "_tick", "_watched", "now")
 
     now: float
     """Monotonic seconds at the last tick; read on the hot path."""
@@ -54,6 +58,7 @@ class Clock:
         self._watched = 0
         # A ring of the next ticks; each watched object is in one slot.
         self._slots: list[dict[Watched, None]] = [{} for _ in range(_LOOK_TICKS + 1)]
+        self._due: dict[Watched, None] = {}
         self._handle: asyncio.TimerHandle | None = None
         self.now = read()
 
@@ -66,6 +71,7 @@ class Clock:
         if self._handle is not None:
             self._handle.cancel()
             self._handle = None
+        self._due.clear()
 
     def watch(self, watched: Watched) -> None:
         """Look at it from now on, until :meth:`forget`."""
@@ -76,26 +82,47 @@ class Clock:
 
     def forget(self, watched: Watched) -> None:
         """Look at it no more."""
-        self._slots[watched.slot].pop(watched, None)
+        self._remove(watched)
 
     def hasten(self, watched: Watched) -> None:
         """Look at it in time, although its deadline is less than a second away."""
-        self._slots[watched.slot].pop(watched, None)
+        self._remove(watched)
         self._place(watched, self._ticks_until(watched.deadline))
 
     def advance(self) -> None:
         """Take one tick: read the time and look at those whose turn it is."""
-        self.now = now = self._read()
+        self._begin()
+        while self._due:
+            self._look()
+
+    def _begin(self) -> None:
+        self.now = self._read()
         self._tick += 1
         at = self._tick % len(self._slots)
         due, self._slots[at] = self._slots[at], {}
-        for watched in due:
+        if self._due:  # of the last tick, if the loop is very late
+            due.update(self._due)
+        self._due = due
+
+    def _look(self) -> None:
+        """Look at some of those whose turn it is: thousands may expire in the same tick."""
+        due, now = self._due, self.now
+        effort = 0
+        while due and effort < _EFFORT:
+            watched, _ = due.popitem()
             # Placed first: expire may forget it, or watch it anew.
             if watched.deadline <= now:
+                effort += _EXPIRY_EFFORT
                 self._place(watched, _LOOK_TICKS)
                 watched.expire(now)
             else:
+                effort += 1
                 self._place(watched, self._ticks_until(watched.deadline))
+
+    def _remove(self, watched: Watched) -> None:
+        self._slots[watched.slot].pop(watched, None)
+        if self._due:
+            self._due.pop(watched, None)
 
     def _ticks_until(self, deadline: float) -> int:
         seconds = deadline - self.now
@@ -110,4 +137,11 @@ class Clock:
 
     def _on_timer(self) -> None:
         self._handle = self._loop.call_later(TICK_SECONDS, self._on_timer)
-        self.advance()
+        self._begin()
+        self._go_on()
+
+    def _go_on(self) -> None:
+        """Look at all whose turn it is, and let others have theirs in between."""
+        self._look()
+        if self._due:
+            self._loop.call_soon(self._go_on)

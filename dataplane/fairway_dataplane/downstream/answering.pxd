@@ -51,4 +51,5 @@ cdef class AnswerSide:
     cdef _resume_reading(self)
     cdef _set_deadline(self)
     cpdef bint is_idle(self)
+    cpdef bint is_asking(self)
     cdef _queue(self)

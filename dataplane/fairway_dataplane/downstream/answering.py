@@ -467,6 +467,10 @@ class AnswerSide:
             not pending or (len(pending) <= EMPTY_BYTES and not pending.strip(b"\r\n"))
         )
 
+    def is_asking(self) -> bool:
+        """Tell whether a head is half read, and nothing else is in flight."""
+        return self._state == HEAD and not self.is_idle()
+
     def _queue(self) -> None:
         """Serve what is pending when others had their turn."""
         raise NotImplementedError

@@ -180,6 +180,7 @@ class HttpConnection(AnswerSide):
             "client_port": peer[1] if isinstance(peer, tuple) else 0,
             "state": ("head", "body", "wait", "queued", "tunnel", "linger", "closed")[self._state],
             "requests": self._requests,
+            "held_bytes": len(self._pending),
             "age_seconds": round(self._clock.now - self._born, 1),
             "route": "" if exchange is None or exchange.route is None else exchange.route.name,
             "endpoint": "" if exchange is None else exchange.endpoint,

@@ -94,6 +94,8 @@ class Listener:
         self._id_prefix = os.urandom(9).hex().encode()
         self._ids = int.from_bytes(os.urandom(4), "big")
         self._eviction_at = 0.0
+        self._is_crowded = False
+        self._evicted: set[HttpConnection] = set()
 
     async def accept(
         self,
@@ -221,8 +223,7 @@ class Listener:
         until = self.clock.now + limits.keep_alive_seconds - limits.keep_alive_pressure_seconds
         for connection in tuple(self._connections):
             if connection.is_idle() and connection.deadline <= until:
-                self.tally.connections_evicted += 1
-                connection.close_idle()
+                self._close(connection)
 
     # Called by connections.
 
@@ -247,6 +248,7 @@ class Listener:
     def forget(self, connection: HttpConnection, address: str) -> None:
         """Take a connection's place back."""
         del self._connections[connection]
+        self._evicted.discard(connection)
         self.tally.connections_open -= 1
         if self._counts(address):
             client = _client(address)
@@ -277,27 +279,49 @@ class Listener:
     def _has_room(self) -> bool:
         """Tell whether one more may come, after those that do nothing have made room."""
         limit = self.limits.connections
-        count = len(self._connections) + len(self.arrivals)
+        count = self._count()
         if count < limit * _PRESSURE:
             return True
-        self._make_room(count)
-        return len(self._connections) + len(self.arrivals) < limit
+        self._make_room(full=count >= limit)
+        return self._count() < limit
 
-    def _make_room(self, count: int) -> None:
-        """Close those that were idle for longest; at most once in a tick, for it looks at all."""
+    def _count(self) -> int:
+        """Return how many there are; those that are being closed will be gone in a moment."""
+        return len(self._connections) - len(self._evicted) + len(self.arrivals)
+
+    def _make_room(self, *, full: bool) -> None:
+        """
+        Close those that were idle for longest; when it is full, also who is slowest to ask.
+
+        That looks at all, so at most once in a tick, or again in it when it has helped: a crowd
+        that presses in must not cost those that are served their turn.
+        """
         now = self.clock.now
-        full = count >= self.limits.connections
-        if now <= self._eviction_at and not full:
+        if now <= self._eviction_at and (self._is_crowded or not full):
             return
         self._eviction_at = now
         self.close_idle()
-        count = len(self._connections) + len(self.arrivals)
-        wanted = max(0, count - int(self.limits.connections * _PRESSURE) + 1)
-        idle = (connection for connection in self._connections if connection.is_idle())
-        # Of idle connections, the one whose time ends first has been idle for longest.
-        for connection in heapq.nsmallest(wanted, idle, key=lambda found: found.deadline):
-            self.tally.connections_evicted += 1
-            connection.close_idle()
+        self._evict(HttpConnection.is_idle)
+        if full:
+            # Half a head is all that a flood of them ever sends; who means it is done by now.
+            self._evict(HttpConnection.is_asking)
+        self._is_crowded = self._surplus() > 0
+
+    def _surplus(self) -> int:
+        """Return how many connections are too many to be at ease."""
+        return max(0, self._count() - int(self.limits.connections * _PRESSURE) + 1)
+
+    def _evict(self, is_fit: Callable[[HttpConnection], bool]) -> None:
+        """Close of those that fit as many as are too many."""
+        # The one whose time ends first has been so for longest.
+        fit = (connection for connection in self._connections if is_fit(connection))
+        for connection in heapq.nsmallest(self._surplus(), fit, key=lambda found: found.deadline):
+            self._close(connection)
+
+    def _close(self, connection: HttpConnection) -> None:
+        self.tally.connections_evicted += 1
+        self._evicted.add(connection)
+        connection.close_idle()
 
 
 def _client(address: str) -> str:

@@ -507,6 +507,8 @@ class BackendTask:
         if state == _HEAD:
             exchange.owner.failed(exchange, error)
         elif state == _TUNNEL:
+            # Both sides measure its silence, and either may be the first to notice.
+            exchange.reason = Reason.IDLE_TIMEOUT.value
             exchange.sink.end()
         else:
             exchange.sink.fail(error)

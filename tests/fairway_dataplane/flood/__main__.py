@@ -2,10 +2,13 @@
 Ten thousand half heads, and what they cost: memory for each, and time for everybody else.
 
     python -m tests.fairway_dataplane.flood --connections 10000 --rounds 5
+    python -m tests.fairway_dataplane.flood --idle
 
-A data plane with one worker is started, and a backend in a process of its own.
-Quiet and flooded rounds take turns, so that whatever else this machine does
-falls on both alike; what is compared are percentiles over all rounds of a kind.
+A data plane with one worker is started, and a backend and the flood in processes
+of their own. Quiet and flooded rounds take turns, so that whatever else this
+machine does falls on both alike; what is compared are percentiles over all
+rounds of a kind, and the time that the worker worked. With ``--idle``, the
+connections have had an answer and are kept, over plain TCP and over TLS.
 """
 
 import argparse
@@ -14,6 +17,7 @@ import contextlib
 import os
 import resource
 import socket
+import ssl
 import sys
 import time
 from collections.abc import AsyncIterator
@@ -22,6 +26,7 @@ from typing import Literal, cast
 
 import uvloop
 
+from fairway_dataplane import traffic as traffic_module
 from fairway_dataplane.config import DataplaneConfig
 from fairway_dataplane.limits import Limits
 from fairway_dataplane.link import Door
@@ -64,33 +69,41 @@ async def backend() -> None:
 
 
 async def dataplane(port: int, connections: int) -> None:
-    """Forward from a port that is printed."""
+    """Forward from two ports that are printed, the second one over TLS."""
+    # Who sends half a head, or is idle, never needs a second descriptor.
+    traffic_module.CLIENTS_PER_DESCRIPTOR = 1.0
     doors = []
     schemes: tuple[Literal["http"], Literal["https"]] = ("http", "https")
     for scheme in schemes:
         door = socket.create_server(("127.0.0.1", 0), backlog=4096)
         door.setblocking(False)  # noqa: FBT003 - the socket module's own
         doors.append(Door(slot=0, scheme=scheme, descriptor=door.detach()))
-    own = socket.socket(fileno=os.dup(doors[0].descriptor)).getsockname()[1]
-    limits = Limits(connections=2 * connections + 100, header_seconds=60.0, memory_percent=0)
+    ports = [socket.socket(fileno=os.dup(one.descriptor)).getsockname()[1] for one in doors]
+    limits = Limits(
+        connections=2 * connections + 100,
+        header_seconds=60.0,
+        keep_alive_seconds=600.0,
+        memory_percent=0,
+        descriptors_percent=0,
+    )
     config = DataplaneConfig(operators=("127.0.0.1:1",), limits=limits)
     traffic = Traffic(asyncio.get_running_loop(), config, doors, new_ticket_keys())
     await traffic.apply(Offer(snapshot=snapshot(port), position=Position(1, 1), previous=EMPTY))
     await traffic.open(0)
-    say(str(own))
+    say("{} {}".format(*ports))
     await asyncio.Event().wait()
 
 
 @contextlib.asynccontextmanager
-async def started(*arguments: str) -> AsyncIterator[tuple[int, int]]:
-    """Run this module as another process; yield its process id and port."""
+async def started(*arguments: str) -> AsyncIterator[tuple[int, list[int]]]:
+    """Run this module as another process; yield its process id and the numbers that it says."""
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "tests.fairway_dataplane.flood", *arguments,
         stdout=asyncio.subprocess.PIPE,
     )  # fmt: skip
     assert process.stdout is not None
     try:
-        yield process.pid, int(await process.stdout.readline())
+        yield process.pid, [int(number) for number in (await process.stdout.readline()).split()]
     finally:
         process.kill()
         await process.wait()
@@ -101,38 +114,30 @@ def resident_bytes(pid: int) -> int:
     return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
-class Flood:
-    """Half heads that never end."""
+def worked_seconds(pid: int) -> float:
+    """Return the time that a process has worked."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
-    def __init__(self, port: int) -> None:
-        self._port = port
-        self._sockets: list[socket.socket] = []
 
-    async def open(self, number: int) -> None:
-        """Connect so often, and begin a head on each connection."""
-        loop = asyncio.get_running_loop()
-        for _ in range(number):
-            connection = socket.socket()
-            connection.setblocking(False)  # noqa: FBT003 - as above
-            await loop.sock_connect(connection, ("127.0.0.1", self._port))
-            connection.send(HALF)
-            self._sockets.append(connection)
-
-    async def trickle(self) -> None:
-        """Send another byte on each, spread over the time."""
-        while True:
-            for at in range(0, len(self._sockets), 100):
-                for connection in self._sockets[at : at + 100]:
-                    with contextlib.suppress(OSError):
-                        connection.send(b"a")
-                await asyncio.sleep(TRICKLE_SECONDS * 100 / max(1, len(self._sockets)))
-            await asyncio.sleep(0.01)
-
-    def close(self) -> None:
-        """Leave all at once."""
-        for connection in self._sockets:
-            connection.close()
-        self._sockets.clear()
+async def flood(port: int, connections: int) -> None:
+    """Open half heads that never end, say so, and send another byte on each now and then."""
+    loop = asyncio.get_running_loop()
+    sockets: list[socket.socket] = []
+    for _ in range(connections):
+        connection = socket.socket()
+        connection.setblocking(False)  # noqa: FBT003 - as above
+        await loop.sock_connect(connection, ("127.0.0.1", port))
+        connection.send(HALF)
+        sockets.append(connection)
+    say("0")
+    pause = TRICKLE_SECONDS * 10 / connections
+    while True:
+        for at in range(0, len(sockets), 10):
+            for connection in sockets[at : at + 10]:
+                with contextlib.suppress(OSError):
+                    connection.send(b"a")
+            await asyncio.sleep(pause)
 
 
 async def measure(port: int, seconds: float) -> list[float]:
@@ -156,37 +161,71 @@ async def measure(port: int, seconds: float) -> list[float]:
 
 async def run(connections: int, rounds: int, seconds: float) -> None:
     """Measure, and print."""
-    quiet: list[float] = []
-    flooded: list[float] = []
+    taken: dict[str, list[float]] = {"quiet": [], "flooded": []}
+    worked = dict.fromkeys(taken, 0.0)
+    number = str(connections)
     async with (
-        started("--backend") as (_, backend_port),
-        started("--dataplane", str(backend_port), "--connections", str(connections)) as (pid, port),
+        started("--backend") as (_, (backend_port,)),
+        started("--dataplane", str(backend_port), "--connections", number) as (pid, (port, _)),
     ):
+        flooding = ("--flood", str(port), "--connections", number)
         await measure(port, seconds)
-        flood = Flood(port)
         base = resident_bytes(pid)
-        await flood.open(connections)
-        await measure(port, 0.5)
-        first = resident_bytes(pid)
-        flood.close()
-        say(f"memory for each half head: {(first - base) / connections / 1024:.1f} KiB")
-        for number in range(rounds):
-            quiet += await measure(port, seconds)
-            await flood.open(connections)
-            trickling = asyncio.create_task(flood.trickle())
-            flooded += await measure(port, seconds)
-            trickling.cancel()
-            flood.close()
+        async with started(*flooding):
             await measure(port, 0.5)
-            say(f"round {number + 1} of {rounds}")
+            first = resident_bytes(pid)
+        say(f"memory for each half head: {(first - base) / connections / 1024:.1f} KiB")
+        for at in range(rounds):
+            for kind in taken:
+                async with contextlib.AsyncExitStack() as stack:
+                    if kind == "flooded":
+                        await stack.enter_async_context(started(*flooding))
+                    await measure(port, 0.5)
+                    before = worked_seconds(pid)
+                    taken[kind] += await measure(port, seconds)
+                    worked[kind] += worked_seconds(pid) - before
+            await measure(port, 0.5)
+            say(f"round {at + 1} of {rounds}")
         last = resident_bytes(pid)
         say(f"memory after {rounds + 1} floods: {(last - base) / 2**20:+.1f} MiB")
-    for share in (50, 99):
-        before, after = (sorted(found)[len(found) * share // 100] for found in (quiet, flooded))
+    for kind, spent in worked.items():
+        share = spent / rounds / seconds
+        say(f"{kind}: {len(taken[kind])} requests, the worker worked {share:.1%} of the time")
+    for percent in (50, 90, 99):
+        quiet, flooded = (sorted(found)[len(found) * percent // 100] for found in taken.values())
         say(
-            f"p{share}: quiet {before * 1e3:.2f} ms, flooded {after * 1e3:.2f} ms,"
-            f" ratio {after / before:.2f}"
+            f"p{percent}: quiet {quiet * 1e3:.2f} ms, flooded {flooded * 1e3:.2f} ms,"
+            f" ratio {flooded / quiet:.2f}"
         )
+
+
+async def idle(connections: int) -> None:
+    """Measure what a kept connection costs that asks for nothing, and print it."""
+    trusting = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    trusting.check_hostname, trusting.verify_mode = False, ssl.CERT_NONE
+    for name, at, context in (("plain", 0, None), ("TLS", 1, trusting)):
+        async with (
+            started("--backend") as (_, (backend_port,)),
+            started("--dataplane", str(backend_port), "--connections", str(connections)) as (
+                pid,
+                ports,
+            ),
+        ):
+            kept = [await asked(ports[at], context) for _ in range(100)]
+            base = resident_bytes(pid)
+            kept += [await asked(ports[at], context) for _ in range(connections)]
+            more = (resident_bytes(pid) - base) / connections / 1024
+            say(f"memory for each of {connections} idle connections, {name}: {more:.1f} KiB")
+            for writer in kept:
+                writer.transport.abort()
+
+
+async def asked(port: int, context: ssl.SSLContext | None) -> asyncio.StreamWriter:
+    """Return a connection that has had one answer."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port, ssl=context)
+    writer.write(GET)
+    await reader.readexactly(len(OK))
+    return writer
 
 
 def main() -> None:
@@ -199,13 +238,19 @@ def main() -> None:
     parser.add_argument("--connections", type=int, default=10_000)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=3.0)
+    parser.add_argument("--idle", action="store_true")
     parser.add_argument("--backend", action="store_true", help=argparse.SUPPRESS)
+    parser.add_argument("--flood", type=int, help=argparse.SUPPRESS)
     parser.add_argument("--dataplane", type=int, help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.backend:
         uvloop.run(backend())
     elif given.dataplane:
         uvloop.run(dataplane(given.dataplane, given.connections))
+    elif given.flood:
+        uvloop.run(flood(given.flood, given.connections))
+    elif given.idle:
+        uvloop.run(idle(given.connections))
     else:
         uvloop.run(run(given.connections, given.rounds, given.seconds))
 

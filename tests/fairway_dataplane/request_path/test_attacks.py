@@ -47,6 +47,23 @@ async def crowd(stage: "Stage", number: int, sent: bytes) -> "list[Client]":
     return clients
 
 
+async def one_by_one(stage: "Stage", number: int, sent: bytes) -> "list[Client]":
+    """Return clients of which each has begun to ask before the next one comes."""
+    clients: list[Client] = []
+    for _ in range(number):
+        accepted = stage.tally.connections_accepted + 1
+        clients += await crowd(stage, 1, sent)
+        await stage.settle(partial(all_ask, stage, accepted))
+    return clients
+
+
+def all_ask(stage: "Stage", accepted: int) -> bool:
+    rows = stage.listener.connections()
+    return stage.tally.connections_accepted >= accepted and not any(
+        row["state"] == "head" and not row["held_bytes"] for row in rows
+    )
+
+
 @pytest.mark.parametrize("sent", [b"G", GET[:-2], b"GET /x HTTP/1.1\r\nX: " + b"a" * 5000])
 async def test_half_open_heads(stage: "Stage", sent: bytes) -> None:
     clients = await crowd(stage, 100, sent)
@@ -62,6 +79,53 @@ async def test_half_open_heads(stage: "Stage", sent: bytes) -> None:
         assert await client.rest() == b""
     assert stage.tally.rejected == {"header-timeout": 100}
     assert (await stage.ask(GET)).status == 200
+
+
+async def test_half_open_heads_cannot_keep_others_out(make_stage: "StageMaker") -> None:
+    stage = await make_stage(connections=20)
+    patient = await one_by_one(stage, 5, GET[:-2])
+    stage.advance(1.0)
+    late = await one_by_one(stage, 15, b"G")
+    assert stage.tally.connections_open == 20
+    stage.advance(0.2)
+    assert (await stage.ask(GET)).status == 200
+    # First who has been asking for longest; who asks since a moment may go on.
+    for client in patient:
+        assert await client.rest() == b""
+    assert stage.tally.connections_evicted == 5
+    assert stage.tally.connections_refused == 0
+    late[-1].send(GET[1:])
+    assert (await late[-1].response()).status == 200
+
+
+async def test_a_crowd_at_the_door_costs_one_look_in_a_tick(
+    make_stage: "StageMaker", monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def script(link: "Link") -> None:
+        await link.request()
+        await link.wait_closed()
+
+    stage = await make_stage(script, connections=10)
+    busy = await one_by_one(stage, 10, GET)
+    looks = 0
+    close_idle = stage.listener.close_idle
+
+    def look() -> None:
+        nonlocal looks
+        looks += 1
+        close_idle()
+
+    monkeypatch.setattr(stage.listener, "close_idle", look)
+    for tick in range(1, 4):
+        stage.advance(0.1)
+        for _ in range(10):
+            assert await (await stage.connect()).rest() == b""
+        assert looks == tick
+    assert stage.tally.connections_refused == 30
+    busy[0].abort()
+    await stage.settle(lambda: stage.tally.connections_open == 9)
+    (await stage.connect()).send(GET)
+    await stage.settle(lambda: stage.tally.requests_active == 10)
 
 
 async def test_a_client_with_no_window(make_stage: "StageMaker") -> None:

@@ -4,6 +4,7 @@ import asyncio
 import os
 import socket
 from ipaddress import ip_network
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -745,3 +746,50 @@ async def test_what_is_forgotten_does_not_expire() -> None:
         time[0] += 0.1
         clock.advance()
     assert thing.expired == []
+
+
+async def test_many_that_expire_at_once_let_others_have_their_turn() -> None:
+    time = [50.0]
+    loop = asyncio.get_running_loop()
+    clock = Clock(loop, read=lambda: time[0])
+    things = [Thing(51.0) for _ in range(1000)]
+    for thing in things:
+        clock.watch(thing)
+    time[0] = 60.0
+    for _ in range(9):
+        clock.advance()
+    for thing in things:
+        thing.expired.clear()
+        thing.deadline = 61.0
+        clock.hasten(thing)
+    time[0] = 61.0
+    clock.start()
+    seen: list[int] = []
+    async with asyncio.timeout(5):
+        while (number := sum(bool(thing.expired) for thing in things)) < 1000:
+            seen.append(number)
+            await asyncio.sleep(0)
+        clock.stop()
+    steps = sorted(set(seen))
+    assert max(after - before for before, after in pairwise(steps)) <= 64
+    assert all(len(thing.expired) == 1 for thing in things)
+
+
+async def test_what_is_forgotten_while_others_expire_stays_forgotten() -> None:
+    time = [50.0]
+    clock = Clock(asyncio.get_running_loop(), read=lambda: time[0])
+    things = [Thing(50.5) for _ in range(20)]
+
+    def forget_all(now: float) -> None:
+        for thing in things:
+            clock.forget(thing)
+            thing.deadline = 50.5
+
+    for thing in things:
+        clock.watch(thing)
+        clock.hasten(thing)
+        thing.expire = forget_all  # type: ignore[method-assign] # whoever is first
+    for _ in range(30):
+        time[0] += 0.1
+        clock.advance()
+    assert not any(clock._slots)
