@@ -62,7 +62,6 @@ class _IngressCompilation:
         self._age: Age = age_of(ingress.ref, ingress.metadata.created)
         own, problems = route_options(ingress.ref, ingress.annotations)
         self._foreign = self._adopted(own)
-        self._aliases = self._foreign.aliases
         if self._foreign is not NOTHING:
             own = filled(own, self._foreign.options)
         self._options = with_defaults(ingress, own, lookup)
@@ -70,7 +69,7 @@ class _IngressCompilation:
         self._backends: set[BackendUse] = set()
         self._expressions = Expressions()
         self._hosts: dict[HostPattern, list[Candidate]] = {}
-        self._limit_aliases()
+        self._aliases = self._further_names()
         self._tls = self._compile_tls()
 
     def run(self) -> Contribution:
@@ -113,24 +112,27 @@ class _IngressCompilation:
         ignored = with_defaults(ingress, own, self._lookup).ignored_annotations
         return adopt(ingress.ref, ingress.foreign, ignored or ())
 
-    def _limit_aliases(self) -> None:
-        """Drop aliases that would multiply a large object."""
-        if len(self._aliases) * sum(len(rule.paths) for rule in self._ingress.rules) > _MOST_COPIES:
-            self._aliases = ()
+    def _further_names(self) -> tuple[HostPattern, ...]:
+        """Return the aliases of the first host, unless they would multiply a large object."""
+        rules, aliases = self._ingress.rules, self._foreign.aliases
+        if not aliases or not rules or not rules[0].host:
+            return ()
+        if len(aliases) * sum(len(rule.paths) for rule in rules) > _MOST_COPIES:
             self._note(
                 "spec.rules",
                 Reason.TOO_LARGE,
                 "there are too many paths to serve them under the names of server-alias, too",
                 "write a Route with hosts",
             )
+            return ()
+        written = {rule.host for rule in rules}
+        return tuple(alias for alias in aliases if alias not in written)
 
     def _names_of(self, host: HostPattern) -> tuple[HostPattern, ...]:
         """Return a host with its aliases; only the first host has any."""
-        rules = self._ingress.rules
-        if host != rules[0].host or not host:
-            return (host,)
-        written = {rule.host for rule in rules}
-        return (host, *(alias for alias in self._aliases if alias not in written))
+        if self._aliases and host == self._ingress.rules[0].host:
+            return (host, *self._aliases)
+        return (host,)
 
     def _compile_tls(self) -> TlsOutcome:
         sections = [

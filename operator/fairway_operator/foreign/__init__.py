@@ -32,6 +32,9 @@ _GUARDS = frozenset(
 )  # fmt: skip
 """Words in names of annotations that may keep somebody out."""
 
+_NOBODY = frozenset({"", "0", "0.0.0.0/0", "::/0", "disabled", "false", "none", "off"})
+"""Values with which they do not."""
+
 
 def adopt(
     subject: ObjectRef, given: Sequence[tuple[str, str]], ignored: Sequence[str] = ()
@@ -49,7 +52,7 @@ def adopt(
     for name, value in read:
         if name.startswith(NGINX):
             nginx.read(adoption, name.removeprefix(NGINX), value)
-        elif _GUARDS.isdisjoint(_words(name)):
+        elif _GUARDS.isdisjoint(_words(name)) or _keeps_nobody_out(value):
             adoption.warn(
                 name,
                 "this annotation of another controller has no effect here",
@@ -67,6 +70,10 @@ def adopt(
 
 def _is_ignored(name: str, ignored: Sequence[str]) -> bool:
     return name in ignored or f"{name.partition('/')[0]}/*" in ignored
+
+
+def _keeps_nobody_out(value: str) -> bool:
+    return _NOBODY.issuperset(part.strip().lower() for part in value.split(","))
 
 
 def _words(name: str) -> set[str]:

@@ -29,6 +29,7 @@ one cluster would withdraw each other's status.
 
 FOREIGN_PREFIXES = (
     "alb.ingress.kubernetes.io/",
+    "appgw.ingress.kubernetes.io/",
     "haproxy-ingress.github.io/",
     "haproxy.org/",
     "konghq.com/",

@@ -339,6 +339,16 @@ def test_what_lets_everybody_in_closes_nothing(annotations: dict[str, str]) -> N
     assert all(each.severity == "info" for each in seen.findings("i"))
 
 
+@pytest.mark.parametrize(
+    ("name", "value"), [("auth-type", "none"), ("inbound-cidrs", "0.0.0.0/0, ::/0")]
+)
+def test_a_guard_of_another_controller_that_is_off_is_a_warning(name: str, value: str) -> None:
+    seen = seen_of(**{f"alb.ingress.kubernetes.io/{name}": value})
+
+    assert seen.ask("x.com/") == "shop/a:80"
+    assert only(seen).severity == "warning"
+
+
 def test_an_earlier_version_without_the_guard_does_not_stand_in() -> None:
     objects = Objects()
     steps = Compile().steps()
