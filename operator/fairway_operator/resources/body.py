@@ -133,7 +133,9 @@ class Reader:
         if value is None:
             return None
         if not isinstance(value, str):
-            self.note(field, f"{show(value)} is not a string", "put it in quotes")
+            plain = isinstance(value, int | float)
+            hint = f'put it in quotes: "{show(value)}"' if plain else "put it in quotes"
+            self.note(field, f"{show(value)} is not a string", hint)
             return None
         if not is_encodable(value):
             self.note(field, "the value is not valid Unicode")
@@ -224,6 +226,9 @@ def show(value: object) -> str:
         return "an object"
     if isinstance(value, list | tuple):
         return "a list"
+    if isinstance(value, bool):
+        # As YAML and JSON write it.
+        return str(value).lower()
     text = repr(value[:80]) if isinstance(value, str) else str(value)
     text = text.encode("utf-8", "backslashreplace").decode()
     return text if len(text) <= 80 else f"{text[:77]}..."

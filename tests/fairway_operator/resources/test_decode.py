@@ -387,3 +387,15 @@ def test_a_route_keeps_its_conditions() -> None:
     assert isinstance(found, Route)
     first, _ = found.conditions
     assert (first.type, first.generation, first.since) == ("Programmed", 3, "2026-01-01T00:00:00Z")
+
+
+@pytest.mark.parametrize(("value", "hint"), [(False, '"false"'), (60, '"60"'), (1.5, '"1.5"')])
+def test_a_value_without_quotes_is_told_how_it_is_written_with_them(
+    value: object, hint: str
+) -> None:
+    annotations = {"nginx.ingress.kubernetes.io/ssl-redirect": value}
+
+    (finding,) = ingress({}, annotations=annotations).problems
+
+    assert finding.field == "metadata.annotations[nginx.ingress.kubernetes.io/ssl-redirect]"
+    assert finding.hint == f"put it in quotes: {hint}"
