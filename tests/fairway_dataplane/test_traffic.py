@@ -1,13 +1,18 @@
 """What one worker keeps from snapshot to snapshot, and what it forgets."""
 
 import asyncio
+import re
+import socket
+from types import SimpleNamespace
 
 import pytest
+import structlog
 
 from fairway_dataplane import slices
 from fairway_dataplane import traffic as traffic_module
 from fairway_dataplane.accesslog import AccessLogSettings
 from fairway_dataplane.config import DataplaneConfig
+from fairway_dataplane.link import Door
 from fairway_dataplane.tls.tickets import new_ticket_keys
 from fairway_dataplane.traffic import Traffic
 from fairway_snapshot.model import (
@@ -147,3 +152,40 @@ async def test_until_a_table_is_whole_the_one_before_serves(
     assert seen[-1] is not before
     await serving.traffic.tidy()
     await serving.traffic.drain(0, closing=False)
+
+
+async def test_a_bug_in_one_exchange_is_logged_once_with_its_request(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    door = socket.create_server(("127.0.0.1", 0))
+    door.setblocking(False)  # noqa: FBT003 - the socket module's own
+    port = door.getsockname()[1]
+    other = socket.create_server(("127.0.0.1", 0))
+    doors = (
+        Door(slot=0, scheme="http", descriptor=door.detach()),
+        Door(slot=0, scheme="https", descriptor=other.detach()),
+    )
+    config = DataplaneConfig(operators=("127.0.0.1:1",), access_log=AccessLogSettings(format="off"))
+    traffic = Traffic(asyncio.get_running_loop(), config, doors, new_ticket_keys())
+    await traffic.open(0)
+
+    def fail(_: object) -> None:
+        raise ZeroDivisionError("of user text, nothing")
+
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    get = b"GET /secret HTTP/1.1\r\nHost: a.example\r\n\r\n"
+    with structlog.testing.capture_logs() as logs, monkeypatch.context() as broken:
+        broken.setattr(traffic._tables, "current", SimpleNamespace(match=fail))
+        writer.write(get)
+        head = (await reader.readuntil(b"\r\n\r\n")).decode()
+        (answered,) = re.findall(r"x-request-id: (\S+)", head)
+        await reader.readexactly(int(re.findall(r"content-length: (\d+)", head)[0]))
+    writer.write(get)
+    assert (await reader.readuntil(b"\r\n")).startswith(b"HTTP/1.1 404"), "the connection goes on"
+    (line,) = logs
+    assert (line["event"], line["request_id"]) == ("exchange_bug", answered)
+    assert isinstance(line["exc_info"], ZeroDivisionError)
+    assert "secret" not in str(line)
+    assert traffic.tally.bugs == 1
+    writer.transport.abort()
+    await traffic.drain(1.0, closing=False)
