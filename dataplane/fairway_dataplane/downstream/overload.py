@@ -33,6 +33,9 @@ LEAST_REQUESTS = 16
 RECOVERY_PERCENT = 5
 """So far below its limit a resource is before it counts as recovered."""
 
+UNSEEN_ACCEPTS = 64
+"""Connections that are accepted without a look at descriptors, at most; next to the limit, none."""
+
 _SHRINK = 0.9
 """Share of the requests in flight that is left by each tick in which memory is short."""
 
@@ -49,8 +52,8 @@ class Overload:
     """Watches over one worker, and tells its listener what to take on."""
 
     __slots__ = (
-        "_clock", "_descriptors", "_listener", "_memory", "_tally", "_tell", "_trim_at", "deadline",
-        "slot",
+        "_clock", "_descriptors", "_listener", "_memory", "_tally", "_tell", "_trim_at", "_unseen",
+        "deadline", "slot",
     )  # fmt: skip
 
     def __init__(self, listener: "Listener", memory: "Memory", tell: Tell) -> None:
@@ -61,12 +64,13 @@ class Overload:
         self._memory = memory
         self._descriptors = Descriptors(listener.limits)
         self._trim_at = 0.0
+        self._unseen = 0
         self.deadline = NEVER
         self.slot = 0
 
     def start(self) -> None:
-        """Look every tick or two, and at descriptors before each connection too."""
-        self._listener.before_accept = self.look_at_descriptors
+        """Look every tick or two, and at descriptors before connections that may be too many."""
+        self._listener.before_accept = self.note_accept
         self.deadline = self._clock.now + TICK_SECONDS
         self._clock.watch(self)
         self._clock.hasten(self)
@@ -88,10 +92,18 @@ class Overload:
         if self._listener.is_paused:
             self._listener.close_idle()
 
+    def note_accept(self) -> None:
+        """Look at descriptors, unless the last look left room for many more connections."""
+        self._unseen -= 1
+        if self._unseen < 0:
+            self.look_at_descriptors()
+
     def look_at_descriptors(self) -> None:
         """Pause accepting near the limit, and go on below it."""
         paused = self._listener.is_paused
         used = self._descriptors.used()
+        # A client may need several: its own, and one for each attempt to reach a backend.
+        self._unseen = min(UNSEEN_ACCEPTS, (self._descriptors.limit - used) // 8)
         if not paused and used >= self._descriptors.limit:
             self._tally.accepting_paused = 1
             count(self._tally.overloads, "descriptors")

@@ -5,7 +5,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from fairway_dataplane.downstream.overload import LEAST_REQUESTS, Descriptors, Memory, Overload
+from fairway_dataplane.downstream.overload import (
+    LEAST_REQUESTS,
+    UNSEEN_ACCEPTS,
+    Descriptors,
+    Memory,
+    Overload,
+)
 from fairway_dataplane.limits import Limits
 
 if TYPE_CHECKING:
@@ -151,6 +157,50 @@ def test_descriptors_are_counted_by_their_numbers() -> None:
     assert 0 < used < found.recovered < found.limit
     found.close()
     assert Descriptors(Limits(descriptors_percent=0)).limit > found.limit
+
+
+class Watched(Descriptors):
+    """Descriptors of this process that know how often they were looked at."""
+
+    def __init__(self, limits: Limits) -> None:
+        super().__init__(limits)
+        self.looks = 0
+
+    def used(self) -> int:
+        self.looks += 1
+        return super().used()
+
+    def leave(self, left: int) -> None:
+        """Have a limit that is so many away."""
+        self.limit = self.used() + left
+
+
+async def test_descriptors_are_looked_at_before_each_connection_when_few_are_left(
+    make_stage: "StageMaker", group: Group
+) -> None:
+    stage = await make_stage(OK)
+    overload = Overload(stage.listener, Memory(stage.limits, group.folder), lambda *_: None)
+    overload._descriptors.close()
+    overload._descriptors = found = Watched(stage.limits)
+    overload.start()
+
+    def looks(accepts: int, *, left: int) -> int:
+        found.leave(left)
+        overload.look_at_descriptors()
+        before = found.looks
+        for _ in range(accepts):
+            overload.note_accept()
+        return found.looks - before
+
+    assert looks(2 * (UNSEEN_ACCEPTS + 1), left=10 * UNSEEN_ACCEPTS) == 2
+    assert looks(110, left=80) == 10
+    assert looks(10, left=7) == 10
+    paused = [stage.listener.is_paused]
+    found.leave(0)
+    overload.note_accept()
+    paused.append(stage.listener.is_paused)
+    assert paused == [False, True], "by the look before that connection"
+    overload.stop()
 
 
 async def test_a_paused_listener_lets_clients_wait_and_takes_them_later(stage: "Stage") -> None:

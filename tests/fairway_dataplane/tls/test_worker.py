@@ -158,6 +158,14 @@ async def test_t104_a_host_of_another_certificate_is_misdirected_and_the_connect
     assert worker.behind.heard.count(b"GET /") == 2
 
 
+async def test_every_context_of_a_worker_prefers_the_suite_that_costs_least(worker: Worker) -> None:
+    await worker.serve(server_name=None)
+    for name in ("shop.example", "a.shop.example", "nobody.example"):
+        client = await worker.connect(name)
+        # Its own order is that of OpenSSL: SHA-384 first.
+        assert client.tls.cipher() == ("TLS_AES_128_GCM_SHA256", "TLSv1.3", 128), name
+
+
 @pytest.mark.parametrize(
     ("server_name", "status", "asked"),
     [
