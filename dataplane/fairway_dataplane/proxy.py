@@ -117,16 +117,18 @@ class Proxy:
                 _count_answer(route.tally, exchange)
             seconds = monotonic() - exchange.started
             page, at = route.page, route.at
-            page[at] += seconds
-            page[at + 1 + bisect_left(DURATION_SECONDS, seconds)] += 1.0
+            page.cells[at] += seconds
+            bucket = bisect_left(DURATION_SECONDS, seconds)
+            page.cells[at + 1 + bucket] += 1.0
             upstream_seconds = exchange.upstream_seconds
             if upstream_seconds:
                 backend = exchange.backend
                 assert backend is not None  # it was sent
                 durations = backend.tally.durations
                 page, at = durations.page, durations.at
-                page[at] += upstream_seconds
-                page[at + 1 + bisect_left(DURATION_SECONDS, upstream_seconds)] += 1.0
+                page.cells[at] += upstream_seconds
+                bucket = bisect_left(DURATION_SECONDS, upstream_seconds)
+                page.cells[at + 1 + bucket] += 1.0
                 if exchange.status > _NOT_IMPLEMENTED or exchange.reason or backend.attentive:
                     backend.judge(exchange)
             elif exchange.attempts:

@@ -18,6 +18,7 @@ ten thousand hosts none is in the processor's cache.
 """
 
 from collections.abc import Generator, Iterable, Iterator, Mapping
+from functools import partial
 
 import msgspec
 
@@ -25,7 +26,8 @@ from fairway_dataplane.clock import NEVER
 from fairway_dataplane.exchange import Exchange, Filter, field_pairs
 from fairway_dataplane.filters import build_chain
 from fairway_dataplane.limits import Limits
-from fairway_dataplane.tally import Page, RouteTally, Tally
+from fairway_dataplane.pages import Page
+from fairway_dataplane.tally import RouteTally, Tally
 from fairway_dataplane.upstream.balancer import Split
 from fairway_dataplane.upstream.pool import Backend, Upstreams
 from fairway_snapshot import shards
@@ -45,12 +47,20 @@ RETRY_ATTEMPTS = 1
 """Further attempts of a route that does not say; only where RFC 9110 allows any."""
 
 
-class RouteEntry(msgspec.Struct, frozen=True, kw_only=True, eq=False, gc=False):
+class RouteEntry:
     """
-    What a matched request reads, and nothing that only a person reads.
+    What a matched request reads, and nothing that only a person reads; never changed.
 
-    In each of the ``_seconds`` the setting is applied already; :data:`NEVER` is no limit.
+    What every request reads stands first where it is compiled, as numbers and not as objects:
+    of ten thousand routes none is in the processor's cache. In each of the ``_seconds`` the
+    setting is applied already; :data:`NEVER` is no limit.
     """
+
+    __slots__ = (
+        "allow_encoded_slash", "at", "backend", "backend_request_seconds", "chain",
+        "connect_seconds", "idle_seconds", "max_body_bytes", "name", "page", "request_seconds",
+        "retry_attempts", "retry_budget", "retry_codes", "split", "tally",
+    )  # fmt: skip
 
     name: str
     """``namespace/object/rule``."""
@@ -73,6 +83,39 @@ class RouteEntry(msgspec.Struct, frozen=True, kw_only=True, eq=False, gc=False):
     """Where its durations are counted, in the row at ``at``; both are those of ``tally``."""
     at: int
     tally: RouteTally
+
+    def __init__(
+        self,
+        route: Route,
+        *,
+        limits: Limits,
+        backend: Backend | None,
+        split: Split[Backend] | None,
+        tally: RouteTally,
+    ) -> None:
+        timeouts, retry = route.timeouts, route.retry
+        per_try = None if retry is None else retry.per_try_timeout
+        self.name = route.name
+        self.chain = build_chain(route.filters)
+        self.backend = backend
+        self.split = split
+        self.request_seconds = _seconds(timeouts.request, limits.request_seconds)
+        self.backend_request_seconds = _seconds(
+            timeouts.backend_request if per_try is None else per_try,
+            limits.backend_request_seconds,
+        )
+        self.connect_seconds = _seconds(timeouts.connect, limits.connect_seconds)
+        self.idle_seconds = _seconds(timeouts.idle, limits.backend_idle_seconds)
+        self.retry_attempts = RETRY_ATTEMPTS if retry is None else retry.attempts
+        self.retry_codes = _NO_CODES if retry is None else frozenset(retry.codes)
+        self.retry_budget = None if retry is None else retry.budget
+        self.allow_encoded_slash = route.allow_encoded_slash
+        self.max_body_bytes = (
+            limits.body_bytes if route.max_body_bytes is None else route.max_body_bytes
+        )
+        self.page = tally.durations.page
+        self.at = tally.durations.at
+        self.tally = tally
 
 
 class HostEntry:
@@ -125,7 +168,8 @@ class RoutingTable:
     def match(self, exchange: Exchange) -> RouteEntry | None:
         """Return the route of a request; the host is chosen first, and its routes alone asked."""
         host = exchange.host
-        entry = self._lone[hash(host) & MASK].get(host)
+        shard = self._lone[hash(host) & MASK]
+        entry = shard.get(host)
         if entry is not None:
             return entry if exchange.path[:1] == b"/" else None
         found = self._index.find(host)
@@ -230,10 +274,9 @@ class _Builder:
             known = self._known(pattern)
             entries: list[RouteEntry] = []
 
-            def make(route: Route) -> RouteEntry:
-                entries.append(known.get(route) or self._entry(route))
-                return entries[-1]
-
+            # Not a function in here: where it is compiled, it and this generator would hold each
+            # other, and the entries with them.
+            make = partial(self._make, known, entries)
             if pattern and pattern[0] != "*" and _is_lone(virtual_host):
                 lone = make(virtual_host.routes[0])
             else:
@@ -249,6 +292,13 @@ class _Builder:
         """Return what was made."""
         return RoutingTable(self._lone.shards(), self._index.index(), Sharded(self._hosts.shards()))
 
+    def _make(
+        self, known: Mapping[Route, RouteEntry], entries: list[RouteEntry], route: Route
+    ) -> RouteEntry:
+        """Add the entry of a route to ``entries``: a known one, if there is."""
+        entries.append(known.get(route) or self._entry(route))
+        return entries[-1]
+
     def _known(self, pattern: HostPattern) -> dict[Route, RouteEntry]:
         """Return the entries that the host has now, to keep those whose route stays."""
         before = self._previous.get(pattern)
@@ -257,32 +307,13 @@ class _Builder:
         return dict(zip(before.virtual_host.routes, before.entries, strict=True))
 
     def _entry(self, route: Route) -> RouteEntry:
-        limits, timeouts, retry = self._limits, route.timeouts, route.retry
         backend, split = self._upstream(route)
-        per_try = None if retry is None else retry.per_try_timeout
-        tally = self._tally.route(route.name)
         return RouteEntry(
-            name=route.name,
-            chain=build_chain(route.filters),
+            route,
+            limits=self._limits,
             backend=backend,
             split=split,
-            request_seconds=_seconds(timeouts.request, limits.request_seconds),
-            backend_request_seconds=_seconds(
-                timeouts.backend_request if per_try is None else per_try,
-                limits.backend_request_seconds,
-            ),
-            connect_seconds=_seconds(timeouts.connect, limits.connect_seconds),
-            idle_seconds=_seconds(timeouts.idle, limits.backend_idle_seconds),
-            retry_attempts=RETRY_ATTEMPTS if retry is None else retry.attempts,
-            retry_codes=frozenset(retry.codes) if retry is not None else _NO_CODES,
-            retry_budget=None if retry is None else retry.budget,
-            allow_encoded_slash=route.allow_encoded_slash,
-            max_body_bytes=(
-                limits.body_bytes if route.max_body_bytes is None else route.max_body_bytes
-            ),
-            page=tally.durations.page,
-            at=tally.durations.at,
-            tally=tally,
+            tally=self._tally.route(route.name),
         )
 
     def _upstream(self, route: Route) -> tuple[Backend | None, Split[Backend] | None]:

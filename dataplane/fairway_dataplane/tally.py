@@ -8,18 +8,18 @@ of structs, histograms and dicts only. Names of routes and backends outlive the
 tables that hold them, so that a counter never goes backwards while its route
 lives.
 
-Of ten thousand routes none is in the processor's cache when its request comes,
-and each object on the way to a counter is a wait for memory. So histograms lie
-in *pages*, a few in one array, and an ordinary request writes to one row of one
-page and to nothing else.
+Histograms lie in :mod:`~fairway_dataplane.pages`, and an ordinary request writes
+to one row of one page and to nothing else.
 """
 
 from array import array
 from bisect import bisect_left
 from collections.abc import Collection, Mapping, Sequence
-from typing import Any, Final, TypeAlias
+from typing import Any, Final
 
 import msgspec
+
+from fairway_dataplane.pages import Page, Shelf
 
 DURATION_SECONDS: tuple[float, ...] = (
     0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0,
@@ -35,11 +35,7 @@ MATCH_SECONDS: tuple[float, ...] = (
 USUAL: Final = "GET 200"
 """The answer that is not counted by itself: it is what all others leave of the observations."""
 
-Page: TypeAlias = "array[float]"
-"""Rows of doubles, which are exact for counts to 2**53: first a sum, then the buckets."""
-
-_PAGE_CELLS: Final = 256
-"""No more, so that CPython makes no new object for the number of a cell."""
+_SHELF: Final = Shelf()
 
 
 class Histogram:
@@ -60,32 +56,33 @@ class Histogram:
     @property
     def counts(self) -> list[int]:
         """The number of observations in each bucket."""
-        return [int(count) for count in self.page[self.at + 1 : self.at + self.size]]
+        return [int(count) for count in self.page.rows[self.at + 1 : self.at + self.size]]
 
     @property
     def sum_seconds(self) -> float:
         """The sum of what was observed."""
-        return self.page[self.at]
+        return self.page.rows[self.at]
 
     @property
     def total(self) -> int:
         """The number of observations."""
-        return int(sum(self.page[self.at + 1 : self.at + self.size]))
+        return int(sum(self.page.rows[self.at + 1 : self.at + self.size]))
 
     def observe(self, bounds: tuple[float, ...], seconds: float) -> None:
         """Count one observation."""
-        self.page[self.at + 1 + bisect_left(bounds, seconds)] += 1.0
-        self.page[self.at] += seconds
+        cells = self.page.rows
+        cells[self.at + 1 + bisect_left(bounds, seconds)] += 1.0
+        cells[self.at] += seconds
 
     def cells(self) -> list[float]:
         """Return the sum and the counts."""
-        return self.page[self.at : self.at + self.size].tolist()
+        return self.page.rows[self.at : self.at + self.size].tolist()
 
     @classmethod
     def of(cls, cells: Sequence[float]) -> "Histogram":
         """Return a histogram of :meth:`cells`, in a row of its own."""
         made = cls(len(cells) - 2)
-        made.page[made.at : made.at + made.size] = array("d", cells)
+        made.page.rows[made.at : made.at + made.size] = array("d", cells)
         return made
 
     def __add__(self, other: "Histogram") -> "Histogram":
@@ -101,27 +98,6 @@ class Histogram:
     def __repr__(self) -> str:
         """Show what was counted."""
         return f"<Histogram {self.total} in {self.sum_seconds:.6f} s>"
-
-
-class _Shelf:
-    """The page that has rows left; one event loop counts in a process, so there is one shelf."""
-
-    __slots__ = ("_next", "_page")
-
-    def __init__(self) -> None:
-        self._page: Page = array("d")
-        self._next = 0
-
-    def row(self, size: int) -> tuple[Page, int]:
-        """Return a page, and where in it so many cells are nobody's yet."""
-        at = self._next
-        if at + size > len(self._page):
-            self._page, at = array("d", bytes(8 * _PAGE_CELLS)), 0
-        self._next = at + size
-        return self._page, at
-
-
-_SHELF: Final = _Shelf()
 
 
 def encode_row(value: Any) -> list[float]:

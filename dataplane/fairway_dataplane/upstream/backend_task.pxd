@@ -1,5 +1,6 @@
 from fairway_dataplane.clock cimport Clock
 from fairway_dataplane.exchange cimport Exchange
+from fairway_dataplane.upstream.health cimport Endpoint
 from fairway_dataplane.upstream.repeated cimport RepeatedHead
 
 cdef int INTERIM, LAST, SWITCHING
@@ -14,9 +15,10 @@ cdef class BackendTask:
     cdef public long slot
     cdef readonly bint reused
     cdef readonly object _transport
-    cdef object _decoder, _endpoint, _limits, _made, _write
+    cdef object _decoder, _limits, _made, _write
     cdef bytes _held
     cdef Clock _clock
+    cdef Endpoint _endpoint
     cdef Exchange _exchange
     cdef RepeatedHead _repeated
     cdef double _answer_seconds, _idle_seconds

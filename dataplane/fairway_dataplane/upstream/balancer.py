@@ -44,17 +44,16 @@ def build_balancer(leaf: Backend, endpoints: Sequence[Endpoint]) -> Balancer:
 
 
 def _chooser(leaf: Backend, endpoints: Sequence[Endpoint]) -> Balancer:
-    match leaf.balance:
-        case Balance.ROUND_ROBIN:
-            return RoundRobin(endpoints)
-        case Balance.LEAST_REQUESTS:
-            return LeastRequests(endpoints)
-        case Balance.RANDOM:
-            return Random(endpoints)
-        case Balance.CONSISTENT_HASH:
-            return ConsistentHash(endpoints, leaf.hash_key)
-        case _:
-            assert_never(leaf.balance)
+    # No `match`, which cannot be compiled.
+    if leaf.balance is Balance.ROUND_ROBIN:
+        return RoundRobin(endpoints)
+    if leaf.balance is Balance.LEAST_REQUESTS:
+        return LeastRequests(endpoints)
+    if leaf.balance is Balance.RANDOM:
+        return Random(endpoints)
+    if leaf.balance is Balance.CONSISTENT_HASH:
+        return ConsistentHash(endpoints, leaf.hash_key)
+    assert_never(leaf.balance)
 
 
 class RoundRobin:

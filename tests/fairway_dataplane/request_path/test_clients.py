@@ -13,8 +13,11 @@ import pytest
 from fairway_dataplane.downstream.http1 import HttpConnection
 from fairway_dataplane.downstream.listener import Forwarding
 from fairway_dataplane.exchange import Exchange
+from fairway_dataplane.table import HostEntry, RoutingTable
+from fairway_snapshot import shards
 from fairway_snapshot.filters import DirectResponse, ResponseHeaders
 from fairway_snapshot.filters import Header as HeaderLine
+from fairway_snapshot.matcher import HostIndex
 from fairway_snapshot.model import Timeouts
 
 if TYPE_CHECKING:
@@ -605,11 +608,12 @@ async def test_an_ipv6_client_is_a_network_of_64_bits(make_stage: "StageMaker") 
 async def test_a_bug_ends_its_exchange_only(
     stage: "Stage", monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    class Broken:
-        def match(self, _: object) -> None:
+    class Broken(HostIndex[HostEntry]):
+        def find(self, _: bytes) -> None:
             raise ZeroDivisionError
 
-    good, stage.tables.current = stage.tables.current, Broken()  # type: ignore[assignment]
+    broken = RoutingTable(shards.EMPTY, Broken({}), shards.Sharded())
+    good, stage.tables.current = stage.tables.current, broken
     client = await stage.connect()
     client.send(GET)
     response = await client.response()

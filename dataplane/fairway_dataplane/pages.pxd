@@ -1,0 +1,3 @@
+cdef class Page:
+    cdef readonly object rows
+    cdef double[::1] cells
