@@ -173,6 +173,8 @@ class Proxy:
             if error.reason is not Reason.UPSTREAM_CONNECT:
                 # Failed connections are remembered where they fail.
                 backend.note_failure(exchange.endpoint)
+                # Who resets one connection is about to reset the next one, too.
+                backend.avoid(exchange, exchange.endpoint)
         allowed = error.retry is Retry.SAFE or (
             error.retry is Retry.IF_IDEMPOTENT and exchange.method in IDEMPOTENT
         )

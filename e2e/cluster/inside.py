@@ -59,6 +59,8 @@ class Component(NamedTuple):
 
     name: str
     command: tuple[str | Path, ...]
+    process: subprocess.Popen[bytes]
+    """Kept, for one that is dropped collects its process, and ``stay`` would never hear of it."""
 
 
 class Node:
@@ -101,8 +103,8 @@ class Node:
             component = self._running.pop(pid, None)
             if component is None:
                 continue
-            name, command = component
-            code = os.waitstatus_to_exitcode(status)
+            name, command, process = component
+            code = process.returncode = os.waitstatus_to_exitcode(status)
             if code != -signal.SIGKILL or name not in REPLACED:
                 raise FaultError(f"{name} ended with {code}\n{tail(self._log(name))}")
             time.sleep(REPLACE_AFTER_SECONDS)
@@ -146,12 +148,12 @@ class Node:
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
-        self._running[process.pid] = Component(name, command)
+        self._running[process.pid] = Component(name, command, process)
 
     def _wait(self, done: Callable[[], bool], what: str, *names: str) -> None:
         limit = time.monotonic() + START_LIMIT_SECONDS
         while not done():
-            for pid, (name, _) in self._running.items():
+            for pid, (name, *_) in self._running.items():
                 # Left to be collected by ``stay``: here it only ends the wait.
                 ended = os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
                 if ended is not None:

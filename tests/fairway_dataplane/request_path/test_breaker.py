@@ -362,6 +362,34 @@ async def test_a_status_is_tried_at_another_endpoint_also_where_clients_stay(
     assert tired.busy == 5
 
 
+class Going:
+    """Upstreams of which whichever answers first resets whatever it is asked after that."""
+
+    def __init__(self) -> None:
+        self.first: int | None = None
+
+    async def __call__(self, link: Link) -> None:
+        port = link.writer.get_extra_info("sockname")[1]
+        while True:
+            await link.request()
+            if self.first == port:
+                link.writer.transport.abort()
+                return
+            self.first = self.first or port
+            link.writer.write(OK)
+
+
+async def test_what_an_endpoint_reset_is_asked_of_another_one(
+    make_stage: "StageMaker", start: StartUpstream
+) -> None:
+    going = Going()
+    stage = await make_stage(going, eject_failures=0)
+    # The hash would lead to the same one from the connection that the first answer leaves.
+    serve(stage, await start(going), balance=Balance.CONSISTENT_HASH)
+    for _ in range(4):
+        assert (await stage.ask(GET)).status == 200
+
+
 async def test_an_answer_that_began_with_early_hints_is_not_asked_for_again(
     make_stage: "StageMaker",
 ) -> None:
