@@ -12,7 +12,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Self
@@ -157,13 +157,8 @@ def measure(
     rounds: int,
     seconds: float,
     paced: bool = False,
-    enough: Callable[[Mapping[str, Rounds]], bool] = lambda _: True,
 ) -> dict[str, Rounds]:
-    """
-    Check and load each contestant in turn, round by round.
-
-    There are ``rounds`` of them, and then more until it is enough, three times as many at most.
-    """
+    """Check and load each contestant in turn, round by round."""
     workload = using.workload
     found = {one.name: Rounds(problem=check(one, using)) for one in running}
     able = [one for one in running if not found[one.name].problem]
@@ -173,9 +168,7 @@ def measure(
             held = {one.name: _hold_idle(stack, using, one, found[one.name]) for one in able}
         for one in able:
             _saturate(using, one, 1.0)  # warms up, and is not counted
-        for number in range(3 * rounds):
-            if number >= rounds and enough(found):
-                break
+        for number in range(rounds):
             # Nobody is always first, or always after the same one.
             at = number % len(able) if able else 0
             for one in (*able[at:], *able[:at]):

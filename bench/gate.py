@@ -3,13 +3,18 @@
 
 The merge base is checked out beside the tree and installed into an environment
 of its own. It runs twice, as two contestants, and HEAD beside them, all
-interleaved in one run: what differs between the two equal ones is the noise of
-this machine at this time, and only what is worse by more than five percent
-beyond that fails. While the two are too far apart, it measures on.
+interleaved: what differs between the two equal ones is the noise of this machine
+at this time, and only what is worse by more than five percent beyond that fails.
+
+All are started anew for each sitting. Where its memory came to lie makes a process
+some percent faster or slower for as long as it lives, so further rounds of the
+same processes would only make a chance more certain. While the sittings are too
+few to tell, there are more.
 """
 
 import argparse
 import contextlib
+import math
 import os
 import statistics
 import subprocess
@@ -30,7 +35,10 @@ WORSE = 1.05
 """HEAD may cost so many times what its merge base costs, beyond the noise."""
 
 QUIET = 0.015
-"""Noise that leaves a slow-down of seven percent in sight; with more, rounds are added."""
+"""Noise that leaves a slow-down of seven percent in sight; with more, sittings are added."""
+
+MOST = 3
+"""So many times the sittings that were asked for, at most."""
 
 BASE, AGAIN, HEAD = "base", "base again", "head"
 
@@ -41,7 +49,7 @@ class Verdict:
 
     workload: str
     noise: float
-    """How far the two runs of the same commit are apart; 0.02 is two percent."""
+    """What chance may add to ``head``, from how far two equal contestants were apart."""
     head: float
 
     @property
@@ -62,10 +70,19 @@ def main() -> int:
         HEAD: _installed(head) if head else install.fairway(ROOT, Path(sys.executable)),
     }
     name = head[:12] if head else "HEAD"
-    print(f"gate: {name} against {base[:12]}, {options.rounds} rounds of {options.seconds} s")
-    verdicts, errors = _measure(programs, options)
-    print("gate: noise, the merge base against itself: ", end="")
-    print(", ".join(f"{verdict.workload} {verdict.noise:.1%}" for verdict in verdicts))
+    print(
+        f"gate: {name} against {base[:12]},"
+        f" {options.sittings} sittings of {options.rounds} rounds of {options.seconds} s"
+    )
+    sittings, errors = _measure(programs, options)
+    verdicts = [judge(workload, found) for workload, found in sittings.items()]
+    print("gate: noise, from the merge base against itself: ", end="")
+    print(
+        ", ".join(
+            f"{verdict.workload} {verdict.noise:.1%} ({len(sittings[verdict.workload])} sittings)"
+            for verdict in verdicts
+        )
+    )
     for verdict in verdicts:
         word = "SLOWER" if verdict.failed else "ok"
         print(f"gate: {verdict.workload}: HEAD costs {verdict.head - 1:+.1%}  {word}")
@@ -74,56 +91,77 @@ def main() -> int:
     return 1 if errors or any(verdict.failed for verdict in verdicts) else 0
 
 
-def judge(workload: str, rounds: Mapping[str, Sequence[float]]) -> Verdict:
+def judge(workload: str, sittings: Sequence[Mapping[str, float]]) -> Verdict:
     """
-    Compare costs per request, one for each round and contestant.
+    Compare costs per request, one for each sitting and contestant.
 
-    Other work on the machine only ever adds to a cost, so that a contestant's
-    own cost is near its least: the mean of the lowest third of its rounds, of
-    which one may be lucky. The noise is how far the two runs of the merge base
-    are apart.
+    HEAD's multiple is the geometric mean over the sittings, against both runs of
+    the merge base. The noise is twice the standard error of that mean, which
+    follows from how far the two equal contestants were apart in each sitting.
     """
-    least = {name: _least(costs) for name, costs in rounds.items()}
-    base = min(least[BASE], least[AGAIN])
-    noise = max(least[BASE], least[AGAIN]) / base - 1
-    return Verdict(workload, noise, least[HEAD] / base)
+    apart = [math.log(costs[AGAIN] / costs[BASE]) for costs in sittings]
+    heads = [math.log(costs[HEAD]) - math.log(costs[BASE] * costs[AGAIN]) / 2 for costs in sittings]
+    # ``apart`` has the variance of two contestants, a head that of one and the mean of two.
+    deviation = math.sqrt(statistics.fmean(each * each for each in apart) * 3 / 4)
+    noise = 2 * deviation / math.sqrt(len(sittings))
+    return Verdict(workload, noise, math.exp(statistics.fmean(heads)))
 
 
-def _least(costs: Sequence[float]) -> float:
-    return statistics.fmean(sorted(costs)[: max(1, len(costs) // 3)])
+def least(costs: Sequence[float]) -> float:
+    """Return a cost near the least of some rounds: other work on the machine only ever adds."""
+    return statistics.fmean(sorted(costs)[: (len(costs) + 1) // 2])
 
 
 def _measure(
     programs: Mapping[str, Path], options: argparse.Namespace
-) -> tuple[list[Verdict], set[str]]:
-    verdicts: list[Verdict] = []
+) -> tuple[dict[str, list[dict[str, float]]], set[str]]:
+    sittings: dict[str, list[dict[str, float]]] = {name: [] for name in options.workloads}
     errors: set[str] = set()
     with (
         tempfile.TemporaryDirectory(prefix="fairway-gate-") as folder,
         Arena(Path(folder), install.install(set())) as arena,
     ):
-        for workloads in _by_shape(options.workloads).values():
-            with contextlib.ExitStack() as stack:
-                running = [
-                    arena.start(stack, name, workloads[0], program)
-                    for name, program in programs.items()
-                ]
-                for workload in workloads:
-                    using = arena.generator(workload)
-                    found = measure(
-                        using,
-                        running,
-                        rounds=options.rounds,
-                        seconds=options.seconds,
-                        enough=lambda found: judge("", costs_of(found)).noise <= QUIET,
-                    )
-                    if any(errors_of(rounds) for rounds in found.values()):
-                        errors.add(workload.name)
+        for number in range(MOST * options.sittings):
+            wanted = [
+                name
+                for name, found in sittings.items()
+                if name not in errors
+                and (number < options.sittings or judge(name, found).noise > QUIET)
+            ]
+            for workloads in _by_shape(wanted).values():
+                for name, costs in _sit(arena, programs, workloads, number, options).items():
+                    if costs is None:
+                        errors.add(name)
                         continue
-                    costs = costs_of(found)
-                    verdicts.append(judge(workload.name, costs))
-                    print(f"gate: {workload.name}: {_costs(costs)}", flush=True)
-    return verdicts, errors
+                    sittings[name].append(costs)
+                    shown = ", ".join(f"{who} {cost:.1f} us" for who, cost in costs.items())
+                    print(f"gate: {name}: {shown}", flush=True)
+    return {name: found for name, found in sittings.items() if name not in errors}, errors
+
+
+def _sit(
+    arena: Arena,
+    programs: Mapping[str, Path],
+    workloads: Sequence[Workload],
+    number: int,
+    options: argparse.Namespace,
+) -> dict[str, dict[str, float] | None]:
+    """Start all contestants and measure them; None for a workload with an error."""
+    names = list(programs)
+    # Nobody is always the first to be started.
+    names = names[number % len(names) :] + names[: number % len(names)]
+    sitting: dict[str, dict[str, float] | None] = {}
+    with contextlib.ExitStack() as stack:
+        running = [arena.start(stack, name, workloads[0], programs[name]) for name in names]
+        for workload in workloads:
+            using = arena.generator(workload)
+            found = measure(using, running, rounds=options.rounds, seconds=options.seconds)
+            wrong = any(errors_of(rounds) for rounds in found.values())
+            costs = costs_of(found)
+            sitting[workload.name] = (
+                None if wrong else {name: least(costs[name]) for name in programs}
+            )
+    return sitting
 
 
 def _by_shape(names: Sequence[str]) -> dict[Shape, list[Workload]]:
@@ -131,10 +169,6 @@ def _by_shape(names: Sequence[str]) -> dict[Shape, list[Workload]]:
     for name in names:
         found.setdefault(WORKLOADS[name].shape, []).append(WORKLOADS[name])
     return found
-
-
-def _costs(costs: Mapping[str, Sequence[float]]) -> str:
-    return ", ".join(f"{who} {_least(found):.1f} us" for who, found in costs.items())
 
 
 def _merge_base(wanted: str | None) -> str:
@@ -185,7 +219,8 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--base", metavar="COMMIT", help="instead of the merge base with main")
     parser.add_argument("--head", metavar="COMMIT", help="instead of the tree as it is")
     parser.add_argument("--workloads", type=lambda text: text.split(","), default=list(GATED))
-    parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--sittings", type=int, default=5)
+    parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--seconds", type=int, default=2)
     return parser.parse_args()
 
