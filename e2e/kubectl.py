@@ -57,10 +57,12 @@ class Namespace:
         return await run("kubectl", "--namespace", self.name, *arguments, stdin=stdin)
 
     async def create(self, level: str) -> None:
-        """Make it, with the Pod Security level that its pods must keep to."""
+        """Make it, with the Pod Security level that its pods must keep to, and wait for its account."""
         labels = {"pod-security.kubernetes.io/enforce": level}
         body = {"kind": "Namespace", "metadata": {"name": self.name, "labels": labels}}
         await self.apply({"apiVersion": "v1", **body})
+        # No pod is admitted before; a controller manager that lost its API server takes a while.
+        await self.kubectl("wait", "serviceaccount/default", "--for=create", "--timeout=120s")
 
     async def remove(self) -> None:
         """Delete it and wait until it is gone."""
