@@ -57,7 +57,7 @@ class Namespace:
         return await run("kubectl", "--namespace", self.name, *arguments, stdin=stdin)
 
     async def create(self, level: str) -> None:
-        """Make it, with the Pod Security level that its pods must keep to, and wait for its account."""
+        """Make it, with the level of Pod Security, and wait for its account."""
         labels = {"pod-security.kubernetes.io/enforce": level}
         body = {"kind": "Namespace", "metadata": {"name": self.name, "labels": labels}}
         await self.apply({"apiVersion": "v1", **body})
