@@ -3,7 +3,6 @@
 import asyncio
 import re
 import socket
-from types import SimpleNamespace
 
 import pytest
 import structlog
@@ -13,8 +12,11 @@ from fairway_dataplane import traffic as traffic_module
 from fairway_dataplane.accesslog import AccessLogSettings
 from fairway_dataplane.config import DataplaneConfig
 from fairway_dataplane.link import Door
+from fairway_dataplane.table import HostEntry, RoutingTable
 from fairway_dataplane.tls.tickets import new_ticket_keys
 from fairway_dataplane.traffic import Traffic
+from fairway_snapshot import shards
+from fairway_snapshot.matcher import HostIndex
 from fairway_snapshot.model import (
     Backend,
     BackendId,
@@ -169,13 +171,15 @@ async def test_a_bug_in_one_exchange_is_logged_once_with_its_request(
     traffic = Traffic(asyncio.get_running_loop(), config, doors, new_ticket_keys())
     await traffic.open(0)
 
-    def fail(_: object) -> None:
-        raise ZeroDivisionError("of user text, nothing")
+    class Broken(HostIndex[HostEntry]):
+        def find(self, _: bytes) -> None:
+            raise ZeroDivisionError("of user text, nothing")
 
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     get = b"GET /secret HTTP/1.1\r\nHost: a.example\r\n\r\n"
     with structlog.testing.capture_logs() as logs, monkeypatch.context() as broken:
-        broken.setattr(traffic._tables, "current", SimpleNamespace(match=fail))
+        table = RoutingTable(shards.EMPTY, Broken({}), shards.Sharded())
+        broken.setattr(traffic._tables, "current", table)
         writer.write(get)
         head = (await reader.readuntil(b"\r\n\r\n")).decode()
         (answered,) = re.findall(r"x-request-id: (\S+)", head)
