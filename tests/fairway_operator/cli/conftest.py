@@ -164,6 +164,7 @@ def live(running: Dev, folder: Path) -> Iterator[Dev]:
     running.eventually(lambda: running.get("marker.localhost", f"/{marker}")[0] == 200)
     (folder / "marker.yaml").unlink()
     running.eventually(lambda: running.get("marker.localhost", f"/{marker}")[0] == 404)
+    running.wait_for(rf"- route marker\.localhost /{marker}")  # said a moment after it is true
 
 
 ROUTE = """
