@@ -120,7 +120,7 @@ class Relay:
                 await self._report(address, self._credentials)
                 pause = BACKOFF_SECONDS[0]
             except (RelayBrokenError, grpc.aio.AioRpcError) as error:
-                log.info("relay_broken", leader=address, reason=str(error))
+                log.info("relay_broken", leader=address, reason=_reason(error))
                 await asyncio.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311 - jitter
                 pause = min(pause * 2, BACKOFF_SECONDS[1])
 
@@ -158,7 +158,12 @@ class Relay:
 
     async def _send(self, call: "_Call") -> None:
         while True:
-            await call.write(encode_receipt(await self._queue.get()))
+            receipt = await self._queue.get()
+            try:
+                await call.write(encode_receipt(receipt))
+            except asyncio.InvalidStateError as error:
+                # So grpc says that the call has ended, to a write that comes before its status.
+                raise RelayBrokenError("the call has ended") from error
 
 
 async def receive_reports(requests: AsyncIterator[bytes], ledger: Ledger) -> None:
@@ -182,6 +187,12 @@ def decode_receipt(data: bytes) -> Receipt:
         return msgspec.msgpack.decode(data, type=Receipt)
     except msgspec.MsgspecError as error:
         raise ProtocolError(f"not a receipt: {error}") from error
+
+
+def _reason(error: RelayBrokenError | grpc.aio.AioRpcError) -> str:
+    if isinstance(error, grpc.aio.AioRpcError):
+        return f"{error.code().name}: {error.details()}"
+    return str(error)
 
 
 _Call: TypeAlias = "grpc.aio.StreamUnaryCall[bytes, bytes]"

@@ -9,6 +9,7 @@ import grpc
 import pytest
 import structlog
 
+from fairway_operator import relay
 from fairway_operator.authority import (
     OPERATOR_NAME,
     Authority,
@@ -507,14 +508,45 @@ async def test_a_data_plane_that_moved_here_has_not_left(
                 assert all(receipt.root is not None for receipt in receipts)
 
 
+async def test_news_that_come_as_the_leader_goes_break_the_call_and_nothing_else(
+    authority: Authority, receipts: Receipts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Data planes that the leader sends away come here at that very moment."""
+    original = relay._open  # noqa: SLF001 - the moment is known to the call alone
+
+    def watched(channel: grpc.aio.Channel) -> object:
+        call = original(channel)
+        call.add_done_callback(
+            lambda _: follower.relay.add(Receipt(instance="dp-1", root=EMPTY.root))
+        )
+        return call
+
+    monkeypatch.setattr(relay, "_open", watched)
+    old, new = (Publisher(operator_of(authority), on_receipt=receipts.add) for _ in range(2))
+    await old.start("127.0.0.1", 0)
+    await new.start("127.0.0.1", 0)
+    async with Follower(operator_of(authority)).running() as follower:
+        follower.follow(old.port)
+        follower.relay.add(Receipt(instance="dp-0", root=EMPTY.root))
+        async with connected(follower.publisher, dataplane_of(authority)):
+            await receipts.until(lambda: len(receipts) > 0)
+            await old.stop(grace_seconds=0)
+            await receipts.until(lambda: receipts[-1].root is None)  # the old leader's own end
+            receipts.clear()
+            follower.follow(new.port)
+
+            await receipts.until(lambda: len(receipts) > 0)
+    await new.stop(grace_seconds=0)
+
+
 async def test_a_data_plane_may_not_report(publisher: Publisher, authority: Authority) -> None:
-    relay = Relay(
+    forger = Relay(
         leader=lambda: f"127.0.0.1:{publisher.port}",
         present=lambda: [Receipt(instance="forged", root=EMPTY.root)],
     )
-    relay.use(dataplane_of(authority))
+    forger.use(dataplane_of(authority))
     with structlog.testing.capture_logs() as logs:
-        task = asyncio.create_task(relay.run())
+        task = asyncio.create_task(forger.run())
         async with asyncio.timeout(10):
             while not logs:  # noqa: ASYNC110 - a log has no event
                 await asyncio.sleep(0.005)
