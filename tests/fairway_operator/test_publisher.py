@@ -512,7 +512,7 @@ async def test_news_that_come_as_the_leader_goes_break_the_call_and_nothing_else
     authority: Authority, receipts: Receipts, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Data planes that the leader sends away come here at that very moment."""
-    original = relay._open  # noqa: SLF001 - the moment is known to the call alone
+    original = relay._open
 
     def watched(channel: grpc.aio.Channel) -> object:
         call = original(channel)
