@@ -14,7 +14,7 @@ to one row of one page and to nothing else.
 
 from array import array
 from bisect import bisect_left
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, Final
 
 import msgspec
@@ -39,7 +39,16 @@ _SHELF: Final = Shelf()
 
 
 class Histogram:
-    """Counts for each bucket, not cumulative, and the sum of what was observed: one row."""
+    """
+    Counts for each bucket, not cumulative, and the sum of what was observed: one row.
+
+    It owns its row, and hands it back when it ends: by its reference count, as an old table
+    ends, and not when a route is forgotten. So nobody writes to a row that has become another
+    route's: who writes holds the histogram while it does. An exchange, a tunnel of hours too,
+    holds its entry of a table, the entry its :class:`RouteTally` beside ``page`` and ``at``, and
+    that tally its histogram; of a backend likewise. Whoever keeps ``page`` and ``at`` has to keep
+    the histogram, and no tally is given another one.
+    """
 
     __slots__ = ("at", "page", "size")
 
@@ -52,6 +61,11 @@ class Histogram:
         """Take a new row with so many bounds."""
         self.size = bounds + 2
         self.page, self.at = _SHELF.row(self.size)
+
+    # The last ones end with the interpreter, when names of this module may be gone: so a default.
+    def __del__(self, back: Callable[[Page, int, int], None] = _SHELF.back) -> None:
+        """Hand the row back."""
+        back(self.page, self.at, self.size)
 
     @property
     def counts(self) -> list[int]:

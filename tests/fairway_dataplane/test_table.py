@@ -238,6 +238,32 @@ def test_a_table_is_freed_by_its_last_reader(site: Site) -> None:
         gc.enable()
 
 
+def test_who_still_serves_a_forgotten_route_counts_in_its_own_row(site: Site) -> None:
+    backend = WeightedBackend(backend=BackendId("a/slow:80"))
+    site.change(slow__example=host(route("a/slow/0", "/", backends=(backend,))))
+    serving = site.entry("slow.example")
+    assert serving is not None
+    assert serving.backend is not None
+    site.change(slow__example=None)
+    site.tally.keep(routes=(), backends=())
+    site.upstreams.forget(backend.backend)
+    taken = {(serving.page, serving.at)}
+    durations = serving.backend.tally.durations
+    taken.add((durations.page, durations.at))
+    assert len(taken) == 2
+    for number in range(500):
+        site.change(**{f"h{number}": host(route(f"a/{number}/0", "/"))})
+    rows = [each.durations for each in site.tally.routes.values()]
+    rows += [each.durations for each in site.tally.backends.values()]
+    assert taken.isdisjoint((row.page, row.at) for row in rows)
+    # And once it has ended, the next route takes its place.
+    place = serving.page, serving.at
+    del serving
+    site.change(next__example=host(route("a/next/0", "/")))
+    after = site.tally.route("a/next/0").durations
+    assert (after.page, after.at) == place
+
+
 def test_the_routes_of_a_table_are_told_with_their_hosts(site: Site) -> None:
     site.change(a=host(route("one", "/one"), route("two", "/two")))
 
