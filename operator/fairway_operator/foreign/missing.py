@@ -18,9 +18,8 @@ def none(message: str, hint: str, *, unless: tuple[str, ...] = ()) -> Read:
     """Warn, unless the value is one of those that ask for nothing."""
 
     def tell(adoption: Adoption, name: str, value: str) -> None:
-        text = value.strip()
-        if text.lower() not in unless:
-            adoption.warn(name, message, hint.replace("VALUE", text[:200]))
+        if value.strip().lower() not in unless:
+            adoption.warn(name, message, hint)
 
     return tell
 

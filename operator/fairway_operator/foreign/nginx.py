@@ -228,7 +228,7 @@ ROWS: Final = (
     Row(
         ("custom-headers",),
         missing.none(
-            "the ConfigMap VALUE is not read".replace("VALUE ", ""),
+            "the ConfigMap is not read",
             "write its headers as fairway.dev/response-headers",
         ),
         "a warning; write `fairway.dev/response-headers`",
