@@ -92,6 +92,7 @@ class Child:
 
     async def apply(self, target: Stored) -> str | None:
         """Have it serve a snapshot; return why it refuses, or None. Raises ChildGoneError."""
+        self._check_there()
         position = target.position
         messages = self._session.publish(target.snapshot, position.epoch, position.sequence)
         if not messages:
@@ -112,6 +113,7 @@ class Child:
 
         Raises ChildGoneError, and TimeoutError if it is busy.
         """
+        self._check_there()
         self._asked = number = self._asked + 1
         answer: asyncio.Future[Scraped] = asyncio.get_running_loop().create_future()
         self._scrapes[number] = answer
@@ -140,6 +142,14 @@ class Child:
         """End it now."""
         if self._process.returncode is None:
             self._process.kill()
+
+    def _check_there(self) -> None:
+        """Ask nothing of the dead: who waited when it ended was told then, and nobody since."""
+        if self.gone.is_set():
+            raise self._end()
+
+    def _end(self) -> ChildGoneError:
+        return ChildGoneError(f"worker {self.pid} ended with code {self.exit_code}")
 
     async def _answer(self, answer: "asyncio.Future[Answer]", limit_seconds: float) -> Answer:
         try:
@@ -184,7 +194,7 @@ class Child:
     async def _reap(self) -> None:
         await self._process.wait()
         self.gone.set()
-        reason = ChildGoneError(f"worker {self.pid} ended with code {self._process.returncode}")
+        reason = self._end()
         for waiting in (self._started, self._verdict, *self._scrapes.values()):
             if waiting is not None and not waiting.done():
                 waiting.set_exception(reason)

@@ -68,6 +68,10 @@ class Slot:
         self.deaths = 0
         """Quick deaths in a row."""
 
+    def is_served(self) -> bool:
+        """Tell whether it has a worker of its own."""
+        return self.child is not None
+
 
 class Crew:
     """All workers, and the snapshot that every one of them serves."""
@@ -265,17 +269,23 @@ class Crew:
                 except (ChildGoneError, OSError) as error:
                     _log.error("replacement_failed", slot=slot.index, reason=str(error))
                     return
+                if slot.child is not None and slot.child is not old:
+                    self._dismiss(fresh)  # the old one has died, and its successor was quicker
+                    continue
+                if slot.child is old:
+                    self._dismiss(old)
                 slot.child = fresh
-                old.drain(self._config.drain_seconds, closing=False)
-                self._task(self._bury(old))
+                self._arrived.set()
                 self._task(self._guard(slot, fresh))
                 self._stand_in()  # the old one may have stood in for a neighbour
                 _log.info("worker_replaced", slot=slot.index, pid=fresh.pid, previous=old.pid)
 
     async def _fill(self, slot: Slot) -> None:
-        """Start workers for a slot until one serves."""
+        """Start workers for a slot until one serves; a replacement may be quicker."""
         while True:
             await asyncio.sleep(_backoff(slot.deaths))
+            if slot.is_served():
+                return
             try:
                 child = await self._bring_up(slot)
             except (ChildGoneError, OSError) as error:
@@ -283,6 +293,9 @@ class Crew:
                 self._arrived.set()
                 _log.error("worker_failed_to_start", slot=slot.index, reason=str(error))
                 continue
+            if slot.is_served():
+                self._dismiss(child)
+                return
             slot.child = child
             self._arrived.set()
             self._task(self._guard(slot, child))
@@ -341,6 +354,11 @@ class Crew:
         self._task(self._bury(child))
         self._stand_in()
         self._task(self._fill(slot))
+
+    def _dismiss(self, child: Child) -> None:
+        """Let a worker finish and end whose slot another one serves."""
+        child.drain(self._config.drain_seconds, closing=False)
+        self._task(self._bury(child))
 
     async def _bury(self, child: Child) -> None:
         """Take the last counts of a worker that ends."""

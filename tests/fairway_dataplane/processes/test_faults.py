@@ -113,6 +113,51 @@ async def test_sighup_replaces_every_worker_and_no_request_fails(
     assert await load.stop() == []
 
 
+async def test_a_worker_that_dies_while_it_is_replaced_leaves_one_successor(
+    operator: "Operator", start_backend: "StartBackend", start_dataplane: "StartDataplane"
+) -> None:
+    """A second one would accept as well, be told nothing, and serve what was for ever."""
+    one, two = await start_backend("one"), await start_backend("two")
+    dataplane = await start_dataplane()
+    await operator.publish(one.serving("shop.example"))
+    await dataplane.ready()
+    (worker,) = await dataplane.workers()
+
+    dataplane.signal(signal.SIGHUP)
+    await until(lambda: len(children_of(dataplane)) == 2)
+    os.kill(worker, signal.SIGKILL)
+    await dataplane.event("worker_died")
+    async with asyncio.timeout(LIMIT_SECONDS):
+        while not await dataplane.workers():
+            pass
+    await until(lambda: len(children_of(dataplane)) == 1)
+
+    await operator.publish(two.serving("shop.example"))
+    await operator.acked(two.serving("shop.example"))
+    answers = [await dataplane.get() for _ in range(20)]
+    assert {answer.body for answer in answers} == {"two"}
+
+
+async def test_a_worker_that_dies_while_another_builds_holds_up_no_change(
+    operator: "Operator", start_backend: "StartBackend", start_dataplane: "StartDataplane"
+) -> None:
+    one, two = await start_backend("one"), await start_backend("two")
+    dataplane = await start_dataplane(WORKERS="2")
+    await operator.publish(one.serving("shop.example"))
+    await dataplane.ready()
+    first, second = await dataplane.workers()
+
+    os.kill(first, signal.SIGSTOP)
+    await operator.publish(two.serving("shop.example"))
+    await until(lambda: state_of(first) == "T")
+    os.kill(second, signal.SIGKILL)
+    await dataplane.event("worker_died")
+    os.kill(first, signal.SIGCONT)
+
+    await operator.acked(two.serving("shop.example"))
+    await both_serve(dataplane)
+
+
 async def test_sigterm_under_load_answers_or_refuses_and_resets_nobody(
     operator: "Operator", start_backend: "StartBackend", start_dataplane: "StartDataplane"
 ) -> None:
@@ -352,6 +397,23 @@ def accepted_by(worker: int) -> set[int]:
     # proc_net_tcp: 2 is the remote address as HEX:PORT, 9 the inode.
     rows = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
     return {int(row[2].partition(":")[2], 16) for row in rows if f"socket:[{row[9]}]" in held}
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    """Wait for what the kernel knows and has no event for."""
+    async with asyncio.timeout(LIMIT_SECONDS):
+        while not condition():  # noqa: ASYNC110
+            await asyncio.sleep(0.005)
+
+
+def children_of(dataplane: "Dataplane") -> list[str]:
+    pid = dataplane.process.pid
+    return Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+
+
+def state_of(pid: int) -> str:
+    """Return the letter of proc_pid_stat(5): T is stopped."""
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
 
 
 async def both_serve(dataplane: "Dataplane") -> None:
