@@ -9,7 +9,7 @@ never gives the Lease back.
 The one rule: :attr:`Lease.leading` is true only while our own last renewal is
 younger than the renew deadline by the monotonic clock, and no one else was
 seen to hold the Lease since. So neither a wrong wall clock nor a hanging
-request makes two leaders for longer than one request takes.
+request makes two leaders for longer than from one renewal to the next.
 """
 
 import asyncio
@@ -55,7 +55,8 @@ class Lease:
         """
         ``address`` returns where other replicas reach this one, once that is known.
 
-        ``on_change`` is called when the holder, its address or the epoch has changed.
+        ``on_change`` is called when the holder, its address or the epoch has changed, and when
+        we lead again after we could not renew: whatever waited for that was not told of the lapse.
         """
         self.identity = config.instance
         self.holder = ""
@@ -168,20 +169,23 @@ class Lease:
             log.warning("lease_not_released", status=0, message="no answer")
 
     def _won(self, started_at: float) -> None:
+        before = self.leading
         self._renewed_at = started_at
-        self._note()
+        self._note(leads_anew=self.leading != before)
 
-    def _note(self) -> None:
-        """Take over what the Lease says."""
+    def _note(self, *, leads_anew: bool = False) -> None:
+        """Take over what the Lease says, and tell of what is new."""
         spec = self._object.get("spec") or {}
         metadata = self._object.get("metadata") or {}
         holder = spec.get("holderIdentity") or ""
         address = (metadata.get("annotations") or {}).get(ADDRESS, "")
         epoch = max(self.epoch, int(spec.get("leaseTransitions") or 0))
-        if (holder, address, epoch) == (self.holder, self.holder_address, self.epoch):
+        same = (holder, address, epoch) == (self.holder, self.holder_address, self.epoch)
+        if same and not leads_anew:
             return
         self.holder, self.holder_address, self.epoch = holder, address, epoch
-        log.info("lease_holder_changed", holder=holder, epoch=epoch)
+        event = "leadership_regained" if same else "lease_holder_changed"
+        log.info(event, holder=holder, epoch=epoch)
         self._on_change()
 
     def _spec(self, old: Body) -> Body:

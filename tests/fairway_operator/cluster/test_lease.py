@@ -73,6 +73,22 @@ async def test_who_cannot_renew_stops_leading_by_itself(
         await eventually(lambda: lease.leading, seconds=5.0)
 
 
+async def test_who_leads_again_after_a_lapse_says_so(
+    api: "ApiServer", client: KubeClient, config: OperatorConfig, eventually: Eventually
+) -> None:
+    """What came up meanwhile was not written, and nobody else may come to write it."""
+    told: list[bool] = []
+    lease = Lease(client, config, on_change=lambda: told.append(lease.leading))
+    async with running(lease):
+        await eventually(lambda: lease.leading)
+        api.denied = {"leases"}
+        await eventually(lambda: not lease.leading, seconds=5.0)
+        told.clear()
+        api.denied.clear()
+
+        await eventually(lambda: told == [True], seconds=5.0)
+
+
 async def test_who_sees_another_holder_stops_at_once(
     api: "ApiServer", client: KubeClient, config: OperatorConfig, eventually: Eventually
 ) -> None:
