@@ -94,10 +94,13 @@ class Arena:
         """Start the backend."""
         self._folder.chmod(0o755)
         echo_port = free_port()
-        for process in backend.start(self._folder, self._backend_port, echo_port, self._programs):
-            self._stack.enter_context(alive(process, 5.0))
-        wait_for(self._backend_port, 5.0)
-        wait_for(echo_port, 5.0)
+        with contextlib.ExitStack() as stack:
+            started = backend.start(self._folder, self._backend_port, echo_port, self._programs)
+            for process in started:
+                stack.enter_context(alive(process, 5.0))
+            wait_for(self._backend_port, 5.0)
+            wait_for(echo_port, 5.0)
+            self._stack = stack.pop_all()
         return self
 
     def __exit__(self, *_: object) -> None:

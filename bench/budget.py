@@ -20,7 +20,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from bench import install, load
+from bench import install, load, processes
 from bench.arena import Arena, Running, check
 from bench.processes import tree
 from bench.run import ROOT
@@ -157,4 +157,4 @@ def _options() -> argparse.Namespace:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    processes.run(main)

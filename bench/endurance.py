@@ -28,6 +28,7 @@ from pathlib import Path
 import uvloop
 import yaml
 
+from bench import processes
 from bench.processes import alive, free_port, rss_mb, tree
 from e2e import objects
 from e2e.kubectl import eventually
@@ -182,4 +183,4 @@ def _memory(pid: int) -> dict[str, float]:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    processes.run(main)

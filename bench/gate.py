@@ -24,7 +24,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench import install
+from bench import install, processes
 from bench.arena import Arena, costs_of, errors_of, measure
 from bench.workloads import WORKLOADS, Shape, Workload
 
@@ -226,4 +226,4 @@ def _options() -> argparse.Namespace:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    processes.run(main)

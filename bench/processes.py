@@ -1,15 +1,39 @@
-"""Process trees: the CPU time and the memory that they use, and their end."""
+"""
+Process trees: the CPU time and the memory that they use, and their end.
+
+What a program of the benchmark starts ends with it, in :func:`alive` and blocks like that. So each
+of them is run by :func:`run`: SIGTERM by itself ends a process without ending its blocks.
+"""
 
 import contextlib
 import os
 import signal
 import socket
 import subprocess
+import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import NoReturn
 
 _TICKS = os.sysconf("SC_CLK_TCK")
+
+
+def run(main: Callable[[], int]) -> NoReturn:
+    """Run a program and exit with its status; SIGTERM and SIGHUP end it like Ctrl-C."""
+    for each in _ENDING:
+        signal.signal(each, _end)
+    sys.exit(main())
+
+
+def _end(number: int, _frame: object) -> NoReturn:
+    # Once is enough: the next one must not end what ends the others.
+    for each in _ENDING:
+        signal.signal(each, lambda *_: None)
+    sys.exit(128 + number)  # as a shell says it
+
+
+_ENDING = (signal.SIGTERM, signal.SIGHUP)
 
 
 def tree(pid: int) -> list[int]:

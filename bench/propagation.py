@@ -23,6 +23,7 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from bench import processes
 from e2e import image, objects
 from e2e.cluster.kubernetes import Kubernetes, choose
 from e2e.kubectl import eventually, run
@@ -35,6 +36,10 @@ PAUSE_SECONDS = (0.3, 0.9)
 """Between two edits, so that each comes after quiet, and at any moment of any period."""
 
 POLL_SECONDS = 0.001
+
+END_SECONDS = 120.0
+"""To take everything away again."""
+
 WRITERS = 8
 MANY = 1000
 ADDRESS = "192.0.2.10"
@@ -74,7 +79,9 @@ def _again_inside(kubernetes: Kubernetes, image_name: str) -> int:
     node = {"FAIRWAY_E2E_IMAGE": image_name, "FAIRWAY_E2E_NODE": kubernetes.node_address()}
     environment = {**os.environ, **kubernetes.environment(), **node}
     command = kubernetes.command((sys.executable, "-m", "bench.propagation", *sys.argv[1:]))
-    return subprocess.run(command, env=environment, cwd=ROOT, check=False).returncode
+    inside = subprocess.Popen(command, env=environment, cwd=ROOT, start_new_session=True)
+    with processes.alive(inside, END_SECONDS):
+        return inside.wait()
 
 
 async def _measure(count: int, edits: int, *, busy: bool) -> None:
@@ -296,4 +303,4 @@ def _path(world: World) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    processes.run(main)

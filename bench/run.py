@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from bench import install, publish, report
+from bench import install, processes, publish, report
 from bench.arena import CONTESTANTS, Arena, Rounds, measure
 from bench.workloads import WORKLOADS, Shape, Workload
 
@@ -130,4 +130,4 @@ def _machine(options: argparse.Namespace) -> dict[str, object]:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    processes.run(main)

@@ -27,7 +27,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from bench import install
+from bench import install, processes
 from bench.processes import alive, free_port, tree, wait_for
 from bench.swaps import endless_load, serve_everywhere
 from fairway_operator.authority import OPERATOR_NAME, Credentials, Lifetimes, Role, create_authority
@@ -358,4 +358,4 @@ def _proportional_mb(pid: str) -> float:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    processes.run(main)

@@ -27,7 +27,7 @@ from pathlib import Path
 
 import uvloop
 
-from bench import install
+from bench import install, processes
 from bench.processes import alive, free_port, rss_mb, wait_for
 from fairway_dataplane.accesslog import AccessLogSettings
 from fairway_dataplane.child import Child
@@ -319,4 +319,4 @@ end
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    processes.run(main)
