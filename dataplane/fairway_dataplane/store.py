@@ -83,7 +83,8 @@ class SnapshotStore:
         if len(stored.snapshot.certificates) > 0 and not self.keeps_keys:
             self.file.unlink(missing_ok=True)
             return False
-        fresh = self._directory / f".{FILE_NAME}.{os.getpid()}"
+        # One name for all processes, so that what a killed one left half written is replaced.
+        fresh = self._directory / f".{FILE_NAME}.new"
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
         fresh.unlink(missing_ok=True)
         descriptor = os.open(fresh, flags, 0o600)

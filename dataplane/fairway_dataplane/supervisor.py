@@ -50,6 +50,9 @@ CONNECTIONS_SHOWN = 1_000
 BACKENDS_SHOWN = 200
 """As above; the worker serves nobody while it describes them."""
 
+STORE_AGAIN_SECONDS = 5.0
+"""After the state directory could not be written: it may be full for a moment only."""
+
 SLOW_MATCH_SECONDS = 50e-6
 ROUTER_SECONDS = 60.0
 ROUTER_SAMPLES = 100
@@ -258,9 +261,11 @@ class Supervisor:
 
     async def _keep_stored(self) -> None:
         """Store the newest snapshot that is served; those that came while storing are skipped."""
-        warned = False
+        warned, trouble = False, ""
         while True:
-            await self._storing.wait()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(STORE_AGAIN_SECONDS if trouble else None):
+                    await self._storing.wait()
             self._storing.clear()
             target = self._to_store
             if self._store is None or target is None:
@@ -268,8 +273,11 @@ class Supervisor:
             try:
                 kept = await asyncio.to_thread(self._store.save, target)
             except OSError as error:
-                _log.error("snapshot_not_stored", reason=str(error))
+                if str(error) != trouble:
+                    trouble = str(error)
+                    _log.error("snapshot_not_stored", reason=trouble)
                 continue
+            trouble = ""
             if kept:
                 _log.info("snapshot_stored", digest=short(target.snapshot.root))
             elif not warned:

@@ -282,6 +282,25 @@ def flip_a_bit(content: bytes) -> bytes:
         pytest.param(lambda _: b"", "cut short at 0 bytes", id="empty"),
     ],
 )
+async def test_what_could_not_be_stored_is_stored_as_soon_as_it_can_be(
+    operator: "Operator",
+    start_backend: "StartBackend",
+    start_dataplane: "StartDataplane",
+    tmp_path: Path,
+) -> None:
+    """Else a restart would bring back a state of days ago, where nothing has changed since."""
+    backend = await start_backend("one")
+    obstacle = tmp_path / "state" / ".snapshot.new"
+    obstacle.mkdir(parents=True)
+    dataplane = await start_dataplane()
+    await operator.publish(backend.serving("shop.example"))
+    await dataplane.event("snapshot_not_stored")
+
+    obstacle.rmdir()
+
+    await dataplane.event("snapshot_stored")
+
+
 async def test_a_damaged_stored_snapshot_is_refused_and_the_operator_asked(
     *,
     damage: Callable[[bytes], bytes],
