@@ -30,6 +30,11 @@ REFUSED = (
     ("dataplane.kind=DaemonSet,dataplane.autoscaling.enabled=true", "autoscaling"),
     ("dataplane.autoscaling.enabled=true,dataplane.autoscaling.minReplicas=11", "minReplicas"),
     ("dataplane.hostNetwork=true,dataplane.hostPorts.enabled=true", "hostPorts"),
+    ("ingressClass.create=false,ingressClass.default=true", "ingressClass"),
+    (
+        "operator.watchNamespaces={shop},operator.settings.defaultCertificate=edge/tls",
+        "defaultCertificate",
+    ),
     ("dataplane.settings.adminBindAddress=127.0.0.1", "hostNetwork"),
     ("metrics.service.enabled=false,metrics.serviceMonitor.enabled=true", "serviceMonitor"),
 )

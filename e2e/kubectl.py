@@ -112,16 +112,21 @@ class Namespace:
 class Release:
     """The chart, installed."""
 
-    def __init__(self, namespace: Namespace, name: str, values: Sequence[str]) -> None:
+    def __init__(
+        self, namespace: Namespace, name: str, values: Sequence[str], *, user: str = ""
+    ) -> None:
+        """``user`` is who installs, if not whom the kubeconfig names: one who writes no CRDs."""
         self.namespace = namespace
         self.name = name
         self.values = values
+        self.user = user
 
     async def install(self, *more: str) -> None:
         """Install or upgrade, and wait until all pods are ready."""
         # Not by ``--wait``: without a cloud the Service never gets its load balancer.
         await self._helm(
             *("upgrade", "--install", self.name, str(CHART)),
+            *(("--skip-crds",) if self.user else ()),
             *(f"--set={value}" for value in (*self.values, *more)),
         )
         selector = f"--selector=app.kubernetes.io/instance={self.name}"
@@ -136,7 +141,8 @@ class Release:
         await self._helm("uninstall", self.name, "--wait", "--ignore-not-found")
 
     async def _helm(self, *arguments: str) -> str:
-        return await run("helm", "--namespace", self.namespace.name, *arguments)
+        acting = (f"--kube-as-user={self.user}",) if self.user else ()
+        return await run("helm", "--namespace", self.namespace.name, *acting, *arguments)
 
 
 async def everything() -> set[str]:

@@ -3,12 +3,11 @@
 import asyncio
 import contextlib
 from collections import Counter
-from typing import Any
 
 from e2e import objects
-from e2e.kubectl import Body, eventually
+from e2e.kubectl import eventually
 from e2e.load import Connection, Site, ask
-from e2e.world import DEFAULT_CERTIFICATE, World
+from e2e.world import DEFAULT_CERTIFICATE, World, addresses, condition
 
 
 async def test_an_ingress_is_answered_by_its_own_pods(world: World) -> None:
@@ -90,20 +89,19 @@ async def test_a_host_without_a_certificate_is_answered_by_the_default_one(world
 
 
 async def test_status_says_where_and_whether(world: World) -> None:
-    address = await _load_balancer(world)
+    address = await world.balanced(world.system, "fairway")
     await world.apps.apply(
         objects.ingress("told", "told.test", "red"),
         objects.route("told", "told-r.test", {"red": 1}),
     )
 
     async def addressed() -> bool:
-        status = (await world.apps.get("ingress", "told")).get("status", {})
-        return _addresses(status) == address
+        return addresses(await world.apps.get("ingress", "told")) == address
 
     async def programmed() -> bool:
         body = await world.apps.get("routes.fairway.dev", "told")
         return all(
-            _condition(body, kind) == "True" for kind in ("Accepted", "ResolvedRefs", "Programmed")
+            condition(body, kind) == "True" for kind in ("Accepted", "ResolvedRefs", "Programmed")
         )
 
     await eventually("the Ingress shows the load balancer's address", addressed)
@@ -115,7 +113,7 @@ async def test_status_says_where_and_whether(world: World) -> None:
 
     async def unresolved() -> bool:
         body = await world.apps.get("routes.fairway.dev", "told")
-        return _condition(body, "ResolvedRefs") == "False"
+        return condition(body, "ResolvedRefs") == "False"
 
     await eventually("the Route says that its backend is missing", unresolved)
 
@@ -142,25 +140,3 @@ async def _certificate(site: Site) -> bytes:
     connection = await Connection.open(site)
     with contextlib.closing(connection):
         return connection.certificate()
-
-
-async def _load_balancer(world: World) -> list[str]:
-    """Return the addresses of the release's Service; give it one where no cloud does."""
-    service = await world.system.get("service", "fairway")
-    if not service["status"]["loadBalancer"]:
-        status = '{"status": {"loadBalancer": {"ingress": [{"ip": "203.0.113.10"}]}}}'
-        await world.system.kubectl(
-            "patch", "service", "fairway", "--subresource=status", f"--patch={status}"
-        )
-        service = await world.system.get("service", "fairway")
-    return _addresses(service["status"])
-
-
-def _addresses(status: dict[str, Any]) -> list[str]:
-    points = status.get("loadBalancer", {}).get("ingress", [])
-    return [point.get("ip") or point["hostname"] for point in points]
-
-
-def _condition(body: Body, kind: str) -> str:
-    conditions = body.get("status", {}).get("conditions", [])
-    return next((str(found["status"]) for found in conditions if found["type"] == kind), "")

@@ -110,7 +110,11 @@ ROWS: tuple[Row, ...] = (
         "needs a name of its own.",
     ),
     Row("ingressClass.create", FLAG, "Make an IngressClass."),
-    Row("ingressClass.name", {**NAME, "minLength": 1}, "Its name."),
+    Row(
+        "ingressClass.name",
+        {**NAME, "minLength": 1},
+        "Its name. Where the operator may not read IngressClasses, it takes this one for its own.",
+    ),
     Row("ingressClass.default", FLAG, "Make it the class of Ingresses that name none."),
     Row("ingressClass.annotations", STRING_MAP, "Its annotations."),
     Row("publish.addresses", TEXTS, "Addresses or host names for the status of Ingresses."),
@@ -128,8 +132,8 @@ ROWS: tuple[Row, ...] = (
     Row(
         "operator.watchNamespaces",
         {"type": "array", "items": {**NAME, "minLength": 1}, "uniqueItems": True},
-        "Serve these namespaces only, by Roles in them instead of a ClusterRole; empty: all. "
-        "They must exist.",
+        "Serve these namespaces only, by Roles in them; empty: all. They must exist. A ClusterRole "
+        "is left for `ingressClass.create`, `webhook.enabled` and `publish.nodeLabels` alone.",
     ),
     Row("operator.service.annotations", STRING_MAP, "Annotations of the stream's Service."),
     *_placement("operator"),

@@ -123,6 +123,17 @@ class World:
         position: list[int] = (await self._newest(pod))["position"]
         return position[1]
 
+    async def balanced(self, namespace: Namespace, service: str) -> list[str]:
+        """Return the addresses of a Service; give it one where no cloud does."""
+        body = await namespace.get("service", service)
+        if not body["status"]["loadBalancer"]:
+            status = '{"status": {"loadBalancer": {"ingress": [{"ip": "203.0.113.10"}]}}}'
+            await namespace.kubectl(
+                "patch", "service", service, "--subresource=status", f"--patch={status}"
+            )
+            body = await namespace.get("service", service)
+        return addresses(body)
+
     async def leader(self) -> str:
         """Wait until an operator that lives holds the Lease; return it."""
 
@@ -149,3 +160,15 @@ class World:
         text = await run("kubectl", "get", "--raw", f"{pods}/{pod}:9000/proxy/debug/snapshot")
         newest: Body = json.loads(text)
         return newest
+
+
+def addresses(body: Body) -> list[str]:
+    """Return where the status of a Service or an Ingress says that it can be reached."""
+    points = body.get("status", {}).get("loadBalancer", {}).get("ingress", [])
+    return [point.get("ip") or point["hostname"] for point in points]
+
+
+def condition(body: Body, kind: str) -> str:
+    """Return the status of one of a Route's conditions; empty without it."""
+    conditions = body.get("status", {}).get("conditions", [])
+    return next((str(found["status"]) for found in conditions if found["type"] == kind), "")

@@ -276,14 +276,21 @@ class Operator:
         self._registration.wake()
 
     def _on_list_state(self, kind: Kind, state: ListState) -> None:
-        present = self._watches[kind].present
-        if state is ListState.ABSENT:
-            present.clear()
+        readable = self._watches[kind].readable
+        if state in (ListState.ABSENT, ListState.DENIED):
+            readable.clear()
         else:
-            present.set()
-        limited = bool(self._config.watch_namespaces)
-        if kind is Kind.INGRESS_CLASS and state is ListState.DENIED and limited:
-            self._inbox.put(_assumed_class(self._config))
+            readable.set()
+        if kind is Kind.INGRESS_CLASS and state is ListState.DENIED:
+            self._assume_class()
+
+    def _assume_class(self) -> None:
+        """Take a class for ours where we are limited to namespaces, unless it was ever read."""
+        event = _assumed_class(self._config)
+        known = self._inbox.known(Kind.INGRESS_CLASS)
+        if self._config.watch_namespaces and event.ref not in known:
+            log.info("class_assumed", name=self._config.assumed_class)
+            self._inbox.put(event)
 
     def _on_lease_change(self) -> None:
         self._relay.leader_changed()

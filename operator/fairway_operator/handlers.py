@@ -82,8 +82,11 @@ class Watch:
 
     def __init__(self, kind: Kind, inbox: Inbox, config: OperatorConfig, hooks: WatchHooks) -> None:
         self.kind = kind
-        self.present = asyncio.Event()
-        """Set while the cluster knows the kind; kopf does not start before."""
+        self.readable = asyncio.Event()
+        """
+        Set while the cluster knows the kind and lets us list it; kopf does not start before.
+        It would ask in vain, stop, and say so, over and over.
+        """
         self.failures = 0
         self.lists = 0
         """How often it began with a list, for want of a version that could be resumed."""
@@ -98,7 +101,7 @@ class Watch:
         """Watch until cancelled."""
         pause = BACKOFF_SECONDS[0]
         while True:
-            await self.present.wait()
+            await self.readable.wait()
             started_at = time.monotonic()
             try:
                 await self._watch()

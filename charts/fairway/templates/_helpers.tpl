@@ -13,7 +13,7 @@
 {{- end -}}
 {{- end -}}
 
-{{/* Roles of several namespaces may have the same name; cluster roles may not. */}}
+{{/* A name for what two releases of one name in two namespaces would both call their own. */}}
 {{- define "fairway.clusterName" -}}
 {{- printf "%s:%s" .Release.Namespace (include "fairway.fullname" .) -}}
 {{- end -}}
@@ -34,6 +34,22 @@
 {{- with .Values.dataplane.serviceAccount -}}
 {{- if .create -}}{{ .name | default (printf "%s-dataplane" (include "fairway.fullname" $)) }}
 {{- else -}}{{ .name | default "default" }}{{- end -}}
+{{- end -}}
+{{- end -}}
+
+{{/* Where addresses for the status of Ingresses come from; empty is nowhere. */}}
+{{- define "fairway.publishedBy" -}}
+{{- if .Values.publish.addresses -}}addresses
+{{- else if .Values.publish.nodeLabels -}}nodes
+{{- else if and .Values.publish.service .Values.dataplane.service.enabled -}}service
+{{- end -}}
+{{- end -}}
+
+{{/* Not empty when the operator has business with anything that belongs to no watched namespace. */}}
+{{- define "fairway.clusterRole" -}}
+{{- $nodes := eq (include "fairway.publishedBy" .) "nodes" -}}
+{{- if or (not .Values.operator.watchNamespaces) .Values.ingressClass.create .Values.webhook.enabled $nodes -}}
+true
 {{- end -}}
 {{- end -}}
 

@@ -45,10 +45,21 @@ class Pod:
         """Why it is not ready."""
         return "" if self.ready else self.answers["readyz"][1].strip()
 
+    @property
+    def degraded(self) -> list[str]:
+        """What it does without, ready as it is."""
+        return degraded_of(self.answers["readyz"][1])
+
     def page(self, name: str) -> Any:
         """Return a debug page; None where there is none."""
         found, text = self.answers.get(f"debug/{name}", (False, ""))
         return msgspec.json.decode(text) if found else None
+
+
+def degraded_of(readyz: str) -> list[str]:
+    """Return what an operator does without, of the text of its ``/readyz``."""
+    mark = "degraded: "
+    return [line.removeprefix(mark) for line in readyz.splitlines() if line.startswith(mark)]
 
 
 async def ask_pods(

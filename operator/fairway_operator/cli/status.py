@@ -10,7 +10,7 @@ import json
 import sys
 import urllib.error
 import urllib.request
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from rich.console import Console
@@ -18,7 +18,7 @@ from rich.table import Table
 
 from fairway_operator.cli.forms import Output
 from fairway_operator.cli.output import print_data, print_table, stdout
-from fairway_operator.cli.pods import Pod, ask_pods
+from fairway_operator.cli.pods import Pod, ask_pods, degraded_of
 from fairway_operator.cli.reach import Reach, with_client
 
 TIMEOUT_SECONDS = 5.0
@@ -44,6 +44,7 @@ def run(admin: str, output: Output) -> int:
         else:
             data |= {
                 "program": "operator",
+                "degraded": degraded_of(why),
                 "snapshot": _page(base, "snapshot"),
                 "subscribers": subscribers,
                 "quarantine": quarantine_of(_page(base, "routes")),
@@ -97,7 +98,12 @@ def _release_data(namespace: str, pods: Sequence[Pod]) -> dict[str, Any]:
         "namespace": namespace,
         "ready": all(pod.ready for pod in pods),
         "operators": [
-            _pod_data(pod) | {"leading": pod.name in leading, "subscribers": _subscribers(pod)}
+            _pod_data(pod)
+            | {
+                "leading": pod.name in leading,
+                "degraded": pod.degraded,
+                "subscribers": _subscribers(pod),
+            }
             for pod in operators
         ],
         "dataplanes": [_pod_data(pod) for pod in pods if pod.program == "dataplane"],
@@ -175,6 +181,8 @@ def _print_release(data: dict[str, Any]) -> None:
     if not data["operators"]:
         console.print("no operator: data planes serve the last snapshot that they had")
     print_table(table, console)
+    degraded = [what for each in data["operators"] for what in each["degraded"]]
+    _print_degraded(dict.fromkeys(degraded), console)
     _print_quarantine(data["quarantine"], console)
     _print_findings(data["findings"], console)
     pending = len((data["outbox"] or {}).get("pending", ()))
@@ -204,8 +212,15 @@ def _print_text(data: dict[str, Any]) -> None:
         table.add_row(each["instance"], each["version"], each["peer"], root[:12], state)
     console.print()
     print_table(table, console)
+    _print_degraded(data["degraded"], console)
     _print_quarantine(data["quarantine"], console)
     _print_findings(data["findings"] or {}, console)
+
+
+def _print_degraded(kinds: Iterable[str], console: Console) -> None:
+    """Print the kinds that operators cannot list, and why; what they knew of them is kept."""
+    for what in kinds:
+        console.print(f"degraded: {what}", soft_wrap=True)
 
 
 def _print_findings(findings: Mapping[str, list[dict[str, Any]]], console: Console) -> None:

@@ -42,12 +42,7 @@ def config(config: OperatorConfig) -> OperatorConfig:
 def shop(api: "ApiServer") -> "ApiServer":
     """A cluster with a class, a Service with an endpoint, an Ingress and a Route."""
     api.absent = {KIND_PATHS[Kind.REFERENCE_GRANT].plural}
-    api.put(
-        Kind.INGRESS_CLASS,
-        "fairway",
-        metadata=dict(CREATED),
-        spec={"controller": "fairway.dev/ingress-controller"},
-    )
+    put_class(api, "fairway")
     api.put(
         Kind.SERVICE,
         "web",
@@ -74,8 +69,23 @@ def shop(api: "ApiServer") -> "ApiServer":
     return api
 
 
+def put_class(api: "ApiServer", name: str, annotations: dict[str, str] | None = None) -> None:
+    api.put(
+        Kind.INGRESS_CLASS,
+        name,
+        metadata={**CREATED, "annotations": annotations or {}},
+        spec={"controller": "fairway.dev/ingress-controller"},
+    )
+
+
 def put_ingress(
-    api: "ApiServer", name: str, host: str, *, port: int = 80, generation: int = 1
+    api: "ApiServer",
+    name: str,
+    host: str,
+    *,
+    port: int = 80,
+    generation: int = 1,
+    ingress_class: str = "fairway",
 ) -> None:
     path = {
         "path": "/",
@@ -83,7 +93,7 @@ def put_ingress(
         "backend": {"service": {"name": "web", "port": {"number": port}}},
     }
     rules = [{"host": host, "http": {"paths": [path]}}]
-    spec = {"ingressClassName": "fairway", "rules": rules}
+    spec = {"ingressClassName": ingress_class, "rules": rules}
     api.put(Kind.INGRESS, name, metadata={**CREATED, "generation": generation}, spec=spec)
 
 
@@ -174,6 +184,13 @@ async def get(operator: Operator, path: str) -> tuple[int, str]:
     url = f"http://127.0.0.1:{operator.admin_port}{path}"
     async with aiohttp.ClientSession() as session, session.get(url) as response:
         return response.status, await response.text()
+
+
+async def degraded(operator: Operator, what: str) -> None:
+    """Wait until it says so."""
+    async with asyncio.timeout(10):
+        while f"degraded: {what}" not in (await get(operator, "/readyz"))[1]:  # noqa: ASYNC110 - asks a port
+            await asyncio.sleep(0.02)
 
 
 async def test_from_the_api_server_to_a_data_plane_and_back_into_status(
@@ -460,12 +477,56 @@ async def test_it_ends_in_time_while_the_api_server_does_not_answer(
 
 
 async def test_limited_to_namespaces_without_a_cluster_role(
-    shop: "ApiServer", client: KubeClient, config: OperatorConfig, eventually: Eventually
+    shop: "ApiServer",
+    client: KubeClient,
+    config: OperatorConfig,
+    eventually: Eventually,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    shop.denied = {"ingressclasses", "namespaces"}
+    """C8: the assumed class is ours and no other, until the right to read classes is given."""
+    monkeypatch.setattr("fairway_operator.handlers.REQUEST_BACKOFFS", (0.01,))
+    shop.denied = {"ingressclasses"}
+    put_class(shop, "edge")
+    put_ingress(shop, "edge", "edge.example", ingress_class="edge")
+    limited = replace(config, watch_namespaces=("default",), assumed_class="edge")
+    async with (
+        running(client, limited, eventually) as operator,
+        data_plane(shop, operator, eventually) as plane,
+    ):
+        await eventually(lambda: plane.hosts() == {"edge.example"})
+        await eventually(lambda: shop.count("GET", "/ingressclasses") > 2)
+        await degraded(operator, "IngressClass is denied")
+        lists = json.loads((await get(operator, "/debug/lists"))[1])
+        assert lists["IngressClass"]["watch_restarts"] == 0
+
+        shop.denied.clear()
+        await eventually(lambda: plane.hosts() == {"edge.example", "shop.example", "route.example"})
+        await eventually(lambda: "ingressclasses" in {each.plural for each in shop.watchers})
+
+
+async def test_a_class_that_was_read_is_not_assumed_later(
+    shop: "ApiServer",
+    client: KubeClient,
+    config: OperatorConfig,
+    eventually: Eventually,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("fairway_operator.handlers.REQUEST_BACKOFFS", (0.01,))
+    put_class(shop, "fairway", {"fairway.dev/request-timeout": "7s"})
     limited = replace(config, watch_namespaces=("default",))
     async with (
         running(client, limited, eventually) as operator,
         data_plane(shop, operator, eventually) as plane,
     ):
-        await eventually(lambda: plane.hosts() == {"shop.example", "route.example"})
+        host = HostPattern("shop.example")
+        await eventually(lambda: host in plane.snapshot.hosts)
+        as_read = plane.snapshot.hosts[host]
+        await eventually(lambda: len(shop.watchers) >= 6)
+        shop.denied = {"ingressclasses"}
+        shop.end_watches()
+        await degraded(operator, "IngressClass is denied")
+
+        put_ingress(shop, "late", "late.example")
+        await eventually(lambda: HostPattern("late.example") in plane.snapshot.hosts)
+
+        assert plane.snapshot.hosts[host] == as_read

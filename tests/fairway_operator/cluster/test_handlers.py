@@ -39,7 +39,7 @@ class Run:
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         task = asyncio.create_task(self.watch.run())
-        self.watch.present.set()
+        self.watch.readable.set()
         try:
             yield
         finally:

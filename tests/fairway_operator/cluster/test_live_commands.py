@@ -193,6 +193,25 @@ async def test_status_asks_every_pod_of_the_release(  # noqa: PLR0917 - one fixt
     assert told["outbox"]["leading"] is True
 
 
+async def test_status_says_which_kinds_may_not_be_read(
+    shop: "ApiServer",
+    client: KubeClient,
+    config: OperatorConfig,
+    eventually: Eventually,
+    fairway: Fairway,
+) -> None:
+    shop.denied = {"ingressclasses"}
+    limited = replace(config, watch_namespaces=("default",))
+    async with running(client, limited, eventually) as operator:
+        shop.pod("operator-1", "operator", f"127.0.0.1:{operator.admin_port}")
+        release = await fairway("status", "--release", "fairway")
+        one = await fairway("status", "--admin", f"http://127.0.0.1:{operator.admin_port}")
+
+    for shown in (release, one):
+        assert shown.exit_code == 0
+        assert "degraded: IngressClass is denied: ingressclasses is forbidden\n" in shown.stdout
+
+
 async def test_status_of_a_namespace_without_a_release(api: "ApiServer", fairway: Fairway) -> None:
     shown = await fairway("status", "-n", "empty")
 
