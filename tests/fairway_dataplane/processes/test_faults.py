@@ -270,18 +270,6 @@ def flip_a_bit(content: bytes) -> bytes:
     return content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1 :]
 
 
-@pytest.mark.parametrize(
-    ("damage", "reason"),
-    [
-        pytest.param(flip_a_bit, "checksum does not match: cut short or damaged", id="one bit"),
-        pytest.param(
-            lambda content: content[: len(content) // 2],
-            "checksum does not match: cut short or damaged",
-            id="cut in half",
-        ),
-        pytest.param(lambda _: b"", "cut short at 0 bytes", id="empty"),
-    ],
-)
 async def test_what_could_not_be_stored_is_stored_as_soon_as_it_can_be(
     operator: "Operator",
     start_backend: "StartBackend",
@@ -301,6 +289,18 @@ async def test_what_could_not_be_stored_is_stored_as_soon_as_it_can_be(
     await dataplane.event("snapshot_stored")
 
 
+@pytest.mark.parametrize(
+    ("damage", "reason"),
+    [
+        pytest.param(flip_a_bit, "checksum does not match: cut short or damaged", id="one bit"),
+        pytest.param(
+            lambda content: content[: len(content) // 2],
+            "checksum does not match: cut short or damaged",
+            id="cut in half",
+        ),
+        pytest.param(lambda _: b"", "cut short at 0 bytes", id="empty"),
+    ],
+)
 async def test_a_damaged_stored_snapshot_is_refused_and_the_operator_asked(
     *,
     damage: Callable[[bytes], bytes],
