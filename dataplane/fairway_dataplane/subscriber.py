@@ -29,8 +29,10 @@ from cryptography.hazmat.primitives import serialization
 from fairway_dataplane.config import DataplaneConfig
 from fairway_snapshot.protocol import (
     METHOD,
+    Ack,
     CommitRefused,
     Message,
+    Nack,
     Offer,
     ProtocolError,
     SubscriberSession,
@@ -202,15 +204,15 @@ class Subscriber:
             offer = self._session.receive(message)
         except CommitRefused as error:
             self._refused(error.reason)
-            await call.write(error.nack)
+            await _answer(call, error.nack)
             return
         if offer is None:
             return
         refusal = await self._apply(offer)
         if refusal is None:
-            await call.write(self._session.accept(offer))
+            await _answer(call, self._session.accept(offer))
         else:
-            await call.write(self._session.refuse(offer, refusal))
+            await _answer(call, self._session.refuse(offer, refusal))
 
     async def _usable_credentials(self) -> StreamCredentials:
         """Return what the files hold, or what they held when they were last good."""
@@ -239,6 +241,14 @@ class Subscriber:
             if not trouble and current.expires() - datetime.now(UTC) < EXPIRY_WARNING:
                 trouble = "expires soon"
                 _log.warning("stream_certificate_expires", at=current.expires().isoformat())
+
+
+async def _answer(call: _Call, answer: Ack | Nack) -> None:
+    try:
+        await call.write(answer)
+    except asyncio.InvalidStateError as error:
+        # So grpc says that the call has ended meanwhile; a snapshot may take seconds to build.
+        raise ProtocolError("the operator went before it was answered") from error
 
 
 async def _settled(channel: grpc.aio.Channel) -> None:

@@ -246,6 +246,27 @@ async def test_traffic_does_not_need_the_operator_and_resuming_sends_only_what_i
     assert (await dataplane.get("new.example")).status == 200
 
 
+async def test_an_operator_that_goes_while_its_snapshot_is_built_is_no_bug_of_ours(
+    operator: "Operator", start_backend: "StartBackend", start_dataplane: "StartDataplane"
+) -> None:
+    one, two = await start_backend("one"), await start_backend("two")
+    dataplane = await start_dataplane()
+    await operator.publish(one.serving("shop.example"))
+    await dataplane.ready()
+    (worker,) = await dataplane.workers()
+
+    os.kill(worker, signal.SIGSTOP)
+    await operator.publish(two.serving("shop.example"))
+    await operator.stop()
+    os.kill(worker, signal.SIGCONT)
+    await dataplane.event("snapshot_served", count=2)
+    await dataplane.event("stream_lost")
+    await operator.start()
+    await operator.until(lambda: operator.hellos[-1].root == two.serving("shop.example").root)
+
+    assert "stream_bug" not in {event["event"] for event in dataplane.events}
+
+
 async def test_it_starts_from_the_stored_snapshot_when_no_operator_answers(
     operator: "Operator", start_backend: "StartBackend", start_dataplane: "StartDataplane"
 ) -> None:
