@@ -5,6 +5,7 @@ import json
 import os
 import time
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -159,6 +160,15 @@ async def everything() -> set[str]:
         "/".join((item["kind"], item["metadata"].get("namespace", ""), item["metadata"]["name"]))
         for item in items
     }
+
+
+async def may(user: str, verb: str, resource: str, namespace: str) -> bool:
+    """Tell whether a user may do that in a namespace."""
+    asked = ("auth", "can-i", verb, resource, f"--as={user}")
+    with suppress(CommandError):
+        await run("kubectl", "--namespace", namespace, *asked)
+        return True
+    return False
 
 
 def image() -> str:

@@ -131,6 +131,18 @@ def route(name: str, host: str, weights: dict[str, int]) -> Body:
     }
 
 
+def role_binding(role: str, user: str) -> Body:
+    """Return what gives a user a role of the cluster's, in one namespace and nowhere else."""
+    group = "rbac.authorization.k8s.io"
+    return {
+        "apiVersion": f"{group}/v1",
+        "kind": "RoleBinding",
+        "metadata": {"name": user},
+        "roleRef": {"apiGroup": group, "kind": "ClusterRole", "name": role},
+        "subjects": [{"apiGroup": group, "kind": "User", "name": user}],
+    }
+
+
 @dataclass(frozen=True, slots=True)
 class Certified:
     """A self-signed certificate, as a Secret and as what a client sees."""

@@ -9,7 +9,7 @@ import pytest
 
 from e2e import objects
 from e2e.chart import GOLDEN, KUBE_VERSION
-from e2e.kubectl import Body, CommandError, Namespace, Release, eventually, run
+from e2e.kubectl import Body, CommandError, Namespace, Release, eventually, may, run
 from e2e.load import Site, ask
 from e2e.places import CHART
 from e2e.within import ask_within
@@ -94,10 +94,10 @@ async def test_a_share_of_a_cluster_is_served_at_ports_of_the_nodes(world: World
         )
         assert not addresses(await edge.get("ingress", "elsewhere"))
         account = f"system:serviceaccount:{edge.name}:edge-fairway-operator"
-        assert await _may(account, "list", "secrets", world.apps.name)
-        assert not await _may(account, "list", "secrets", "kube-system")
-        assert await _may(account, "create", "events.events.k8s.io", "default")
-        assert not await _may(account, "list", "services", "default")
+        assert await may(account, "list", "secrets", world.apps.name)
+        assert not await may(account, "list", "secrets", "kube-system")
+        assert await may(account, "create", "events.events.k8s.io", "default")
+        assert not await may(account, "list", "services", "default")
         assert "Phase:          Succeeded" in await release.test()
     finally:
         await release.uninstall()
@@ -109,7 +109,7 @@ async def test_who_has_no_right_to_the_cluster_installs_and_is_served(world: Wor
     tenant = Namespace("fairway-e2e-tenant")
     await tenant.create("restricted")
     for namespace in (tenant, world.apps):
-        await namespace.apply(_all_rights_of("tenant"))
+        await namespace.apply(objects.role_binding("cluster-admin", "tenant"))
     release = Release(
         tenant,
         "tenant",
@@ -203,22 +203,3 @@ def _at_service(namespace: Namespace, host: str, *, secure: bool = False) -> Sit
 
 def _of_class(name: str, body: Body) -> Body:
     return {**body, "spec": {**body["spec"], "ingressClassName": name}}
-
-
-def _all_rights_of(user: str) -> Body:
-    """Return what makes a user the master of a namespace, and of nothing beyond."""
-    group = "rbac.authorization.k8s.io"
-    return {
-        "apiVersion": f"{group}/v1",
-        "kind": "RoleBinding",
-        "metadata": {"name": user},
-        "roleRef": {"apiGroup": group, "kind": "ClusterRole", "name": "cluster-admin"},
-        "subjects": [{"apiGroup": group, "kind": "User", "name": user}],
-    }
-
-
-async def _may(user: str, verb: str, resource: str, where: str) -> bool:
-    with suppress(CommandError):
-        await run(*("kubectl", "--namespace", where, "auth", "can-i", verb, resource, "--as", user))
-        return True
-    return False

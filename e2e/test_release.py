@@ -3,7 +3,7 @@
 import asyncio
 
 from e2e import objects
-from e2e.kubectl import Namespace, Release, eventually, everything
+from e2e.kubectl import Namespace, Release, eventually, everything, may
 from e2e.load import Load
 from e2e.world import IMAGE_VALUES, World
 
@@ -22,6 +22,22 @@ async def test_pods_are_restricted_and_data_planes_know_no_credentials(world: Wo
     allowed = await world.system.kubectl("auth", "can-i", "--list", f"--as={account}")
     resources = {line.split()[0] for line in allowed.splitlines()[1:] if line[:1].isalpha()}
     assert all(name.startswith("self") for name in resources), allowed
+
+
+async def test_users_of_a_namespace_may_do_with_routes_what_they_may_do_there(
+    world: World,
+) -> None:
+    bindings = [objects.role_binding(role, f"e2e-{role}") for role in ("view", "edit")]
+    await world.apps.apply(*bindings)
+
+    async def given() -> bool:
+        # The API server's controllers put the parts of these roles together in their own time.
+        return await may("e2e-edit", "create", "routes.fairway.dev", world.apps.name)
+
+    await eventually("who may edit the namespace may write Routes", given)
+    assert await may("e2e-view", "list", "routes.fairway.dev", world.apps.name)
+    assert not await may("e2e-view", "create", "routes.fairway.dev", world.apps.name)
+    assert not await may("e2e-edit", "create", "routes.fairway.dev", "default")
 
 
 async def test_an_upgrade_fails_no_request(world: World) -> None:

@@ -117,6 +117,12 @@ ROWS: tuple[Row, ...] = (
     ),
     Row("ingressClass.default", FLAG, "Make it the class of Ingresses that name none."),
     Row("ingressClass.annotations", STRING_MAP, "Its annotations."),
+    Row(
+        "aggregateRoles",
+        FLAG,
+        "Make Routes part of the roles `view`, `edit` and `admin` that users have in their "
+        "namespaces. Never with `operator.watchNamespaces`.",
+    ),
     Row("publish.addresses", TEXTS, "Addresses or host names for the status of Ingresses."),
     Row(
         "publish.nodeLabels",

@@ -17,6 +17,7 @@ import msgspec
 from aiohttp import web
 
 from fairway_operator.metrics import OperatorMetrics, Parts
+from fairway_operator.ports import listen
 from fairway_operator.resync import ListState
 from fairway_snapshot.model import Certificate
 from fairway_snapshot.redaction import REDACTED, redacted_host
@@ -59,8 +60,7 @@ class AdminServer:
         )
         self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=1.0)
         await self._runner.setup()
-        site = web.TCPSite(self._runner, host, port)
-        await site.start()
+        await web.SockSite(self._runner, listen(host, port)).start()
         return int(self._runner.addresses[0][1])
 
     async def stop(self) -> None:

@@ -29,6 +29,7 @@ from fairway_operator.admission.review import (
     encode_answer,
 )
 from fairway_operator.authority import Credentials
+from fairway_operator.ports import listen
 
 log = structlog.get_logger(__name__)
 
@@ -77,7 +78,7 @@ class AdmissionServer:
             app, access_log=None, auto_decompress=False, shutdown_timeout=1.0
         )
         await self._runner.setup()
-        site = web.TCPSite(self._runner, host, port, ssl_context=listening)
+        site = web.SockSite(self._runner, listen(host, port), ssl_context=listening)
         await site.start()
         self.port = int(self._runner.addresses[0][1])
         log.info("webhook_started", port=self.port)
