@@ -25,12 +25,15 @@ from fairway_operator.world import EMPTY, World
 _NEEDED = frozenset({Kind.INGRESS, Kind.SERVICE, Kind.ENDPOINT_SLICE})
 """Without these nothing true could be said."""
 
-ASSUMED_CLASS = "fairway"
-"""Taken to be ours where IngressClasses may not be read."""
 
+def compile_live(
+    reach: Reach, settings: CompilerSettings, *, assumed_class: str
+) -> Compiled | None:
+    """
+    Read and compile what an API server holds; None where it cannot be asked.
 
-def compile_live(reach: Reach, settings: CompilerSettings) -> Compiled | None:
-    """Read and compile what an API server holds; None where it cannot be asked."""
+    ``assumed_class`` is taken to be ours where IngressClasses may not be read.
+    """
     listed = with_client(reach, lambda client: _list_all(client, reach.namespaces or ("",)))
     if listed is None:
         return None
@@ -40,9 +43,9 @@ def compile_live(reach: Reach, settings: CompilerSettings) -> Compiled | None:
         for body in found:
             world = world.put(decode(kind, body))
     if Kind.INGRESS_CLASS in denied:
-        world = _with_assumed_class(world, settings)
+        world = _with_class(world, assumed_class, settings)
     compilation = Compiler(settings).compile(world)
-    problems = [_denied(kind, message) for kind, message in denied.items()]
+    problems = [_denied(kind, message, assumed_class) for kind, message in denied.items()]
     problems.extend(
         problem_of(finding, None)
         for found in compilation.findings.values()
@@ -86,16 +89,16 @@ async def _list(client: KubeClient, kind: Kind, namespaces: Iterable[str]) -> li
     return bodies
 
 
-def _with_assumed_class(world: World, settings: CompilerSettings) -> World:
+def _with_class(world: World, name: str, settings: CompilerSettings) -> World:
     body = {
-        "metadata": {"name": ASSUMED_CLASS},
+        "metadata": {"name": name},
         "spec": {"controller": settings.controller_name},
     }
     return world.put(decode(Kind.INGRESS_CLASS, body))
 
 
-def _denied(kind: Kind, message: str) -> Problem:
-    assumed = f"; the class {ASSUMED_CLASS} is taken to be ours"
+def _denied(kind: Kind, message: str, assumed_class: str) -> Problem:
+    assumed = f"; the class {assumed_class} is taken to be ours"
     return Problem(
         severity=Severity.WARNING,
         reason="Denied",

@@ -127,6 +127,9 @@ def explain(  # noqa: PLR0913 - one for each option
     watch_without_class: Annotated[
         bool, typer.Option(help="The operator's setting of this name, without -f.")
     ] = False,
+    assumed_class: Annotated[
+        str, typer.Option(help="The operator's setting of this name, without -f.")
+    ] = "fairway",
     output: OutputOption = Output.TEXT,
 ) -> None:
     """
@@ -152,7 +155,7 @@ def explain(  # noqa: PLR0913 - one for each option
     settings = CompilerSettings(
         controller_name=controller_name, watch_without_class=watch_without_class
     )
-    compiled = compile_live(reach, settings)
+    compiled = compile_live(reach, settings, assumed_class=assumed_class)
     raise typer.Exit(1 if compiled is None else command.run(request, compiled, output, live=True))
 
 

@@ -114,6 +114,13 @@ async def test_explain_without_the_right_to_read_some_kinds(
     assert "the class fairway is taken to be ours" in shown.stderr
     assert shop.count("GET", "/namespaces/default/ingresses") == 1
 
+    strange = await fairway(
+        *("explain", "https://shop.example/", "-n", "default", "--assumed-class", "edge"),
+        *("-o", "json"),
+    )
+    assert json.loads(strange.stdout)["status"] == 404
+    assert "the class edge is taken to be ours" in strange.stderr
+
 
 @pytest.mark.parametrize(
     "arguments", [("explain", "http://shop.example/"), ("status", "-n", "fairway-system")]
