@@ -48,16 +48,25 @@ class Problem(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
     @property
     def text(self) -> str:
-        """The problem as people read it, without a line break at the end."""
+        """
+        The problem as people read it, without a line break at the end.
+
+        Names of files and objects are others' text, which a terminal must not obey.
+        """
         parts = [f"{self.place}: " if self.place else "", f"{self.severity}: "]
         if self.object is not None:
             parts.append(f"{self.object}: ")
         if self.field:
             parts.append(f"{self.field}: ")
         parts.append(self.message)
-        if self.hint:
-            parts.append(f"\n    {self.hint}")
-        return "".join(parts)
+        shown = _printable("".join(parts))
+        return f"{shown}\n    {_printable(self.hint)}" if self.hint else shown
+
+
+def _printable(text: str) -> str:
+    if text.isprintable():
+        return text
+    return "".join(each if each.isprintable() else repr(each)[1:-1] for each in text)
 
 
 def problem_of(finding: Finding, place: Place | None) -> Problem:

@@ -5,6 +5,7 @@ import json
 import os
 import re
 import shlex
+import shutil
 import signal
 import socket
 import statistics
@@ -148,6 +149,30 @@ def test_a_new_file_in_a_new_folder_is_served(live: Dev, folder: Path) -> None:
 
     live.eventually(lambda: live.get("alone.localhost", "/")[0] == 200)
     live.wait_for("curl -H 'Host: alone.localhost' http://127.0.0.1:")
+
+
+def test_a_folder_that_is_made_anew_is_followed_and_its_times_are_true(
+    start_dev: StartDev, tmp_path: Path
+) -> None:
+    """The kernel tells nothing more of it; it is found by looking."""
+    file = tmp_path / "manifests" / "alone.yaml"
+    file.parent.mkdir()
+    file.write_text(ALONE)
+    dev = start_dev("-f", str(file.parent)).ready()
+    dev.wait_for("Ctrl-C ends")
+    shutil.rmtree(file.parent)
+    dev.wait_for("  - backend")  # the last line of that change
+    file.parent.mkdir()
+    save(file, ALONE, how=1)
+    dev.wait_for(r"  \+ backend")
+
+    seen = len(dev.lines)
+    began = time.monotonic()
+    save(file, ALONE.replace("path: /,", "path: /new,"), how=1)
+    told = dev.wait_for("live in", after=seen)
+
+    # It may have been looking already; but the last thing that the kernel told is 2 s ago.
+    assert float(re.findall(r"live in (\d+) ms", told)[0]) < (time.monotonic() - began) * 1000 + 500
 
 
 ALONE = """

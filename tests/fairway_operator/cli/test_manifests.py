@@ -236,6 +236,17 @@ def test_files_that_cannot_be_read_cost_no_other_file(tmp_path: Path) -> None:
     ]
 
 
+def test_what_is_said_of_a_name_is_no_order_to_a_terminal(tmp_path: Path) -> None:
+    """Whoever reads a stranger's manifests reads their names, too."""
+    hostile = 'apiVersion: v1\nkind: Service\nmetadata: {name: "web\\e]0;x\\a"}\n'
+    (tmp_path / "a\n\x1b[2J.yaml").write_text(f"{hostile}---\n{hostile}")
+
+    (said,) = messages(read([str(tmp_path)], io.BytesIO()))
+
+    assert all(line.isprintable() for line in said.split("\n"))
+    assert r"a\n\x1b[2J.yaml:5:1: warning: Service default/web\x1b]0;x\x07: stands at" in said
+
+
 def test_ten_thousand_objects_load_in_a_few_seconds(tmp_path: Path) -> None:
     file = tmp_path / "many.yaml"
     file.write_text("---\n".join(SERVICE.replace("web", f"web-{n}") for n in range(10_000)))

@@ -159,7 +159,8 @@ class Session:
     async def _follow_files(self) -> None:
         await self._scan()
         async for changed_at in watch(self._options.paths):
-            self._edited_at = changed_at or self._edited_at
+            # Without news, when we looked is the best that is known.
+            self._edited_at = changed_at or time.monotonic()
             await self._scan()
 
     async def _scan(self) -> None:
