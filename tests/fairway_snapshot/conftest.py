@@ -1,6 +1,6 @@
-"""What all property tests of this package share: few examples, no deadline on a busy machine."""
+"""What all property tests of this package share: how many examples they draw."""
 
 from hypothesis import settings
 
-settings.register_profile("fairway", max_examples=150, deadline=None)
-settings.load_profile("fairway")
+settings.register_profile("snapshot", max_examples=150)
+settings.load_profile("snapshot")
