@@ -158,15 +158,26 @@ class Lease:
     async def release(self) -> None:
         """Give the Lease back, so that another replica need not wait for it to run out."""
         self._renewed_at = float("-inf")
-        spec = {**(self._object.get("spec") or {}), "holderIdentity": "", "leaseDurationSeconds": 1}
-        body = {**self._object, "spec": spec}
         try:
             async with asyncio.timeout(RELEASE_SECONDS):
-                await self._client.replace(self._path, body)
+                try:
+                    await self._empty()
+                except KubeError as error:
+                    if error.status != HTTPStatus.CONFLICT:
+                        raise
+                    # A renewal that was given up on its way may have arrived after all.
+                    await self.read()
+                    if self.holder == self.identity:
+                        await self._empty()
         except KubeError as error:
             log.warning("lease_not_released", status=error.status, message=error.message)
         except TimeoutError:
             log.warning("lease_not_released", status=0, message="no answer")
+
+    async def _empty(self) -> None:
+        """Write into the Lease as it was last seen that nobody holds it."""
+        spec = {**(self._object.get("spec") or {}), "holderIdentity": "", "leaseDurationSeconds": 1}
+        await self._client.replace(self._path, {**self._object, "spec": spec})
 
     def _won(self, started_at: float) -> None:
         before = self.leading

@@ -22,6 +22,9 @@ from fairway_operator.kube.paths import KIND_PATHS, OPTIONAL_KINDS
 from fairway_operator.labels import parse_selector
 from fairway_operator.refs import CLUSTER_SCOPED, Kind
 
+PATIENCE_SECONDS = 60.0
+"""No test waits longer for something that must happen; a machine may be busy or slow."""
+
 
 @dataclass(slots=True, eq=False)
 class Watcher:
@@ -363,8 +366,8 @@ def config() -> OperatorConfig:
 def eventually() -> Callable[[Callable[[], bool]], Any]:
     """Wait for a condition that events of another task bring about."""
 
-    async def wait(condition: Callable[[], bool], seconds: float = 10.0) -> None:
-        async with asyncio.timeout(seconds):
+    async def wait(condition: Callable[[], bool]) -> None:
+        async with asyncio.timeout(PATIENCE_SECONDS):
             while not condition():  # noqa: ASYNC110 - it belongs to kopf or to a socket
                 await asyncio.sleep(0.005)
 
