@@ -21,15 +21,20 @@ from fairway_operator.cli.forms import Output
 from fairway_operator.config import OperatorConfig
 from fairway_operator.kube.client import KubeClient
 from fairway_operator.kube.paths import KIND_PATHS, lease_path, secret_path
-from fairway_operator.refs import Kind
+from fairway_operator.refs import Kind, ObjectRef
+from fairway_operator.resync import ListState
 from fairway_snapshot.model import BackendId, HostPattern
 from fairway_snapshot.protocol import METHOD, SubscriberSession, decode, encode
 from fairway_snapshot.tree import Snapshot
+from tests.fairway_operator.cluster.conftest import PATIENCE_SECONDS
 
 if TYPE_CHECKING:
     from tests.fairway_operator.cluster.conftest import ApiServer
 
 Eventually = Callable[..., Awaitable[None]]
+GRACE_SECONDS = 30.0
+"""What Kubernetes gives a pod to end; a request without a limit would not end in it."""
+
 CREATED = {"creationTimestamp": "2026-01-01T00:00:00Z", "generation": 1}
 
 
@@ -119,7 +124,7 @@ async def running(
         yield operator
     finally:
         operator.stop()
-        assert await asyncio.wait_for(task, timeout=10) == 0
+        assert await asyncio.wait_for(task, timeout=PATIENCE_SECONDS) == 0
 
 
 class DataPlane:
@@ -180,6 +185,12 @@ def served(operator: Operator) -> set[str]:
     return set(compilation.snapshot.hosts) if compilation else set()
 
 
+def has_findings(operator: Operator, ingress: str) -> bool:
+    compilation = operator._reconciler.compilation
+    ref = ObjectRef(Kind.INGRESS, "default", ingress)
+    return compilation is not None and bool(compilation.findings.get(ref))
+
+
 async def get(operator: Operator, path: str) -> tuple[int, str]:
     url = f"http://127.0.0.1:{operator.admin_port}{path}"
     async with aiohttp.ClientSession() as session, session.get(url) as response:
@@ -188,7 +199,7 @@ async def get(operator: Operator, path: str) -> tuple[int, str]:
 
 async def degraded(operator: Operator, what: str) -> None:
     """Wait until it says so."""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE_SECONDS):
         while f"degraded: {what}" not in (await get(operator, "/readyz"))[1]:  # noqa: ASYNC110 - asks a port
             await asyncio.sleep(0.02)
 
@@ -238,6 +249,8 @@ async def test_what_a_watch_gap_hid_is_repaired(
     ):
         await eventually(lambda: HostPattern("shop.example") in plane.snapshot.hosts)
         await eventually(lambda: len(shop.watchers) >= 6)
+        # A watch asks for a list when it begins: that one is over, and no other is near.
+        await eventually(lambda: is_listed_and_quiet(operator, shop))
         shop.deaf = True
         shop.delete(Kind.INGRESS, "shop")
         put_ingress(shop, "new", "new.example")
@@ -250,7 +263,21 @@ async def test_what_a_watch_gap_hid_is_repaired(
         await eventually(lambda: shop.expired >= 6)
         shop.gone = False
 
-        await eventually(lambda: plane.hosts() == {"new.example", "route.example"}, seconds=5.0)
+        await eventually(lambda: plane.hosts() == {"new.example", "route.example"})
+
+
+def is_listed_and_quiet(operator: Operator, api: "ApiServer") -> bool:
+    """Tell whether every kind was listed once for itself, for its watch, and for its gap."""
+    plurals = [KIND_PATHS[kind].plural for kind in Kind]
+    return not any(status.requested.is_set() for status in operator._resync.kinds.values()) and all(
+        sum(
+            path.endswith(f"/{plural}") and not query.get("watch")
+            for _, path, query in api.requests
+        )
+        >= 3
+        for plural in plurals
+        if plural not in api.absent
+    )
 
 
 async def test_a_crd_that_comes_later_is_served(
@@ -282,6 +309,9 @@ async def test_no_snapshot_is_published_before_every_kind_was_heard(
     await eventually(lambda: operator.admin_port > 0)
     await eventually(lambda: shop.count("GET", "/endpointslices") > 1)
 
+    # The server has refused the list; the operator may hear of it a moment later.
+    listed = operator._resync.kinds[Kind.ENDPOINT_SLICE]
+    await eventually(lambda: listed.state is ListState.DENIED)
     status, text = await get(operator, "/readyz")
     assert (status, operator.stream_port) == (503, 0)
     assert "waiting for a list of EndpointSlice: endpointslices is forbidden" in text
@@ -375,6 +405,8 @@ async def test_an_object_in_quarantine_is_shown_as_such(
         put_ingress(shop, "kept", "kept.example", port=81, generation=2)
         put_ingress(shop, "closed", "closed.example", port=81)
         await eventually(lambda: "closed.example" in served(operator))
+        # Each object has a queue of its own, so the other one may be behind.
+        await eventually(lambda: has_findings(operator, "kept"))
         metrics = (await get(operator, "/metrics"))[1]
         capsys.readouterr()
         status = await asyncio.to_thread(
@@ -445,7 +477,7 @@ async def test_sigterm_ends_in_good_order_and_gives_the_lease_back(
 
     os.kill(os.getpid(), signal.SIGTERM)
 
-    assert await asyncio.wait_for(task, timeout=10) == 0
+    assert await asyncio.wait_for(task, timeout=PATIENCE_SECONDS) == 0
     assert lease_of(shop)["holderIdentity"] == ""
 
 
@@ -471,7 +503,7 @@ async def test_it_ends_in_time_while_the_api_server_does_not_answer(
         operator.stop()
     else:
         task.cancel()
-    done, _ = await asyncio.wait([task], timeout=8)
+    done, _ = await asyncio.wait([task], timeout=GRACE_SECONDS)
 
     assert done
 

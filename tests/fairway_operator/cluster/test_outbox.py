@@ -294,7 +294,7 @@ async def test_l5_all_objects_together_have_a_rate(eventually: Eventually) -> No
 
     await eventually(lambda: len(writer.effects) == 20)
 
-    assert 0.25 <= loop.time() - started_at < 3.0
+    assert 0.25 <= loop.time() - started_at < 30.0
     assert len({effect.ref for effect in writer.effects}) == 20
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)

@@ -12,6 +12,7 @@ from fairway_operator.inbox import Inbox, WatchEvent
 from fairway_operator.kube.client import KubeClient
 from fairway_operator.refs import Kind, ObjectRef
 from fairway_operator.resync import ListState, Resync
+from tests.fairway_operator.cluster.conftest import PATIENCE_SECONDS
 
 if TYPE_CHECKING:
     from tests.fairway_operator.cluster.conftest import ApiServer
@@ -225,6 +226,6 @@ async def test_the_first_compilation_waits_for_every_kind(
         assert not complete.done()
 
         api.denied.clear()
-        await asyncio.wait_for(complete, timeout=10)
+        await asyncio.wait_for(complete, timeout=PATIENCE_SECONDS)
         for task in running:
             task.cancel()

@@ -20,6 +20,7 @@ from fairway_operator.config import OperatorConfig
 from fairway_operator.kube.client import KubeClient, KubeError
 from fairway_operator.kube.paths import KIND_PATHS, secret_path, webhook_path
 from fairway_operator.refs import Kind
+from tests.fairway_operator.cluster.conftest import PATIENCE_SECONDS
 
 if TYPE_CHECKING:
     from tests.fairway_operator.cluster.conftest import ApiServer
@@ -200,7 +201,7 @@ async def running(
         yield operator
     finally:
         operator.stop()
-        assert await asyncio.wait_for(task, timeout=10) == 0
+        assert await asyncio.wait_for(task, timeout=PATIENCE_SECONDS) == 0
 
 
 def ingress(path: str) -> Body:
@@ -261,7 +262,7 @@ async def test_from_the_registration_to_a_verdict_that_follows_the_cluster(
         warned = await ask(operator, api, ingress("/"))
         api.put(Kind.SERVICE, "web", spec={"ports": [{"port": 80}]})
         await eventually(lambda: api.count("GET", "/services") > 0)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE_SECONDS):
             while "warnings" in (allowed := await ask(operator, api, ingress("/"))):  # noqa: ASYNC110 - by a watch
                 await asyncio.sleep(0.02)
         told = await metrics(operator)
@@ -290,4 +291,4 @@ async def test_nobody_is_answered_before_every_kind_was_heard(
     assert operator.webhook_port == 0
 
     operator.stop()
-    assert await asyncio.wait_for(task, timeout=10) == 0
+    assert await asyncio.wait_for(task, timeout=PATIENCE_SECONDS) == 0
