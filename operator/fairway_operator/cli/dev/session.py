@@ -14,7 +14,7 @@ import sys
 import tempfile
 import time
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import BinaryIO
@@ -33,7 +33,7 @@ from fairway_operator.cli.dev.board import Board
 from fairway_operator.cli.dev.echo import EchoServers
 from fairway_operator.cli.dev.furnish import DEFAULT_CERTIFICATE, Furniture
 from fairway_operator.cli.dev.machine import Machine
-from fairway_operator.cli.dev.ports import PortTakenError, claim
+from fairway_operator.cli.dev.ports import PortTakenError, claim, port_of
 from fairway_operator.cli.dev.progress import Progress
 from fairway_operator.cli.dev.source import LOSS_SECONDS, FileSource, Reading
 from fairway_operator.cli.dev.trial import Admitted, Contents, Trials
@@ -60,19 +60,29 @@ _LIFETIMES = Lifetimes(
 async def run_session(options: DevOptions, stdin: BinaryIO) -> int:
     """Serve until SIGINT or SIGTERM; return the exit status."""
     _quiet_logs()
-    try:
-        address = Address(
-            host={"0.0.0.0": "127.0.0.1", "::": "::1"}.get(options.bind, options.bind),
-            http_port=claim(options.bind, options.http_port, "--http-port"),
-            https_port=claim(options.bind, options.https_port, "--https-port"),
-            admin_port=claim(options.bind, options.admin_port, "--admin-port"),
-        )
-    except PortTakenError as error:
-        sys.stderr.write(f"fairway: {error}\n")
-        return 1
-    session = Session(options, address, stdin)
-    async with session.parts():
-        return await session.run()
+    with ExitStack() as claims:
+        try:
+            address = _claim_address(options, claims)
+        except PortTakenError as error:
+            sys.stderr.write(f"fairway: {error}\n")
+            return 1
+        session = Session(options, address, stdin)
+        async with session.parts():
+            return await session.run()
+
+
+def _claim_address(options: DevOptions, claims: ExitStack) -> Address:
+    """Return where the data plane will listen; nobody else does while ``claims`` is open."""
+
+    def claimed(port: int, flag: str) -> int:
+        return port_of(claims.enter_context(claim(options.bind, port, flag)))
+
+    return Address(
+        host={"0.0.0.0": "127.0.0.1", "::": "::1"}.get(options.bind, options.bind),
+        http_port=claimed(options.http_port, "--http-port"),
+        https_port=claimed(options.https_port, "--https-port"),
+        admin_port=claimed(options.admin_port, "--admin-port"),
+    )
 
 
 class Session:
