@@ -78,7 +78,7 @@ class Dev:
         return self
 
     def get(self, host: str, path: str, **headers: str) -> tuple[int, str]:
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=10)
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=START_SECONDS)
         try:
             connection.request("GET", path, headers={"Host": host, **headers})
             response = connection.getresponse()
@@ -95,11 +95,16 @@ class Dev:
             time.sleep(0.002)
         return time.monotonic() - began
 
+    def wait(self) -> int:
+        """Wait for its end, and until all it said was read; return the exit status."""
+        status = self.process.wait(START_SECONDS)
+        self._reader.join(START_SECONDS)
+        return status
+
     def stop(self, number: int = signal.SIGINT) -> int:
         if self.process.poll() is None:
             self.process.send_signal(number)
-        status = self.process.wait(15)
-        self._reader.join(5)
+        status = self.wait()
         assert self.process.stdout is not None
         self.process.stdout.close()
         return status

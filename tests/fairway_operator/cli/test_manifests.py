@@ -150,12 +150,12 @@ def test_a_mistake_costs_its_document_only() -> None:
 def test_anchors_that_explode_cost_no_memory_and_no_time() -> None:
     lines = ["a0: &a0 [x, x, x, x, x, x, x, x, x, x]"]
     lines += [f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 10)}]" for n in range(1, 12)]
-    began = time.monotonic()
+    began = time.process_time()
 
     (found,) = messages(read_text("\n".join(lines)))
 
     assert "aliases expand to more than" in found
-    assert time.monotonic() - began < 2
+    assert time.process_time() - began < 2
 
 
 def test_scalars_are_read_as_kubectl_reads_them() -> None:
@@ -250,12 +250,12 @@ def test_what_is_said_of_a_name_is_no_order_to_a_terminal(tmp_path: Path) -> Non
 def test_ten_thousand_objects_load_in_a_few_seconds(tmp_path: Path) -> None:
     file = tmp_path / "many.yaml"
     file.write_text("---\n".join(SERVICE.replace("web", f"web-{n}") for n in range(10_000)))
-    began = time.monotonic()
+    began = time.process_time()
 
     manifests = read([str(file)], io.BytesIO())
 
     assert len(manifests.objects) == 10_000
-    assert time.monotonic() - began < 10
+    assert time.process_time() - began < 10
     ref = ObjectRef(Kind.SERVICE, "default", "web-9999")
     assert str(manifests.place(ref, "metadata.name")) == f"{file}:39999:12"
 
