@@ -276,17 +276,17 @@ def test_the_routes_of_a_table_are_told_with_their_hosts(site: Site) -> None:
 def test_one_change_among_ten_thousand_hosts_costs_no_more_than_the_copy_of_an_index(
     site: Site,
 ) -> None:
-    site.table = site.built(
+    def seconds(edit: dict[str, VirtualHost | None]) -> float:
+        before = time.process_time()
+        site.table = site.built(edit)
+        return time.process_time() - before
+
+    whole = seconds(
         {f"h{at}.example": host(route(f"r{at}", "/api"), route(f"q{at}")) for at in range(10_000)}
     )
     edits = [{f"h{at}.example": host(route("new"))} for at in range(20)]
 
-    def seconds(edit: dict[str, VirtualHost | None]) -> float:
-        before = time.perf_counter()
-        site.table = site.built(edit)
-        return time.perf_counter() - before
-
-    # Ten thousand hosts built anew take above half a second: fifty times this bound.
-    assert min(seconds(dict(edit)) for edit in edits) < 0.01
+    # Beside all of them built anew, which a slow machine is slow at too.
+    assert min(seconds(dict(edit)) for edit in edits) < whole / 50
     assert site.match("h7.example") == "new"
     assert site.match("h9999.example", "/api/x") == "r9999"

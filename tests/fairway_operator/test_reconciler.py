@@ -200,12 +200,13 @@ def test_an_object_that_makes_no_sense_harms_only_itself(
     assert after.compilation.snapshot.root == before.compilation.snapshot.root
 
 
-def test_a_thousand_hosts_and_one_more(reconciler: Reconciler) -> None:
+def test_one_more_host_costs_next_to_nothing_beside_a_thousand(reconciler: Reconciler) -> None:
     many = [ingress(f"shop-{number}", f"shop-{number}.example") for number in range(1000)]
-    apply(reconciler, *WORLD, *many)
+    all_of_it = apply(reconciler, *WORLD, *many).compile_seconds
 
-    commit = apply(reconciler, ingress("late", "late.example"))
+    commits = [apply(reconciler, ingress(f"late-{at}", f"late-{at}.example")) for at in range(10)]
 
-    assert len(commit.compilation.snapshot.hosts) == 1002
-    assert ObjectRef(Kind.INGRESS, "shop", "late") in commit.compilation.touched
-    assert commit.compile_seconds < 0.1
+    assert len(commits[-1].compilation.snapshot.hosts) == 1011
+    assert ObjectRef(Kind.INGRESS, "shop", "late-9") in commits[-1].compilation.touched
+    # The quickest, for a busy machine may take any of them from the processor for a while.
+    assert min(commit.compile_seconds for commit in commits) < all_of_it / 20

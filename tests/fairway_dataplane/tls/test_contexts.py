@@ -227,11 +227,11 @@ def test_the_expiry_of_a_leaf_is_known() -> None:
 
 def test_building_stops_after_each_certificate_for_others_to_run() -> None:
     steps = build_contexts_in_steps(contexts(), certificates(a=SHOP, b=WILD, c=SHOP))
-    times = [time.perf_counter(), *(time.perf_counter() for _ in steps)]
+    times = [time.thread_time(), *(time.thread_time() for _ in steps)]
     pauses = [after - before for before, after in itertools.pairwise(times)]
 
     assert len(pauses) == 3
-    assert min(pauses) < 0.005
+    assert min(pauses) < 0.02, "seconds of work; half a millisecond where this was written"
 
 
 def test_old_versions_and_weak_ciphers_are_not_offered() -> None:

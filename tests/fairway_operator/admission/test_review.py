@@ -493,7 +493,7 @@ def test_an_object_of_a_megabyte_takes_no_time_to_speak_of(
 
     verdict = cluster.judge(request)
 
-    assert time.process_time() - started < 4
+    assert time.process_time() - started < 15
     assert verdict.word == ("refused" if crowd == "errors" else "warned")
 
 

@@ -57,7 +57,7 @@ def test_annotations(annotations: dict[str, str]) -> None:
 
     seen = compile_(body, objects.web("a"))
 
-    assert time.process_time() - started < 2
+    assert time.process_time() - started < 10
     assert seen.findings("i")
 
 
@@ -95,7 +95,7 @@ def test_expressions_that_are_too_large_are_looked_at_some_times() -> None:
 
     seen = Compile()(body, good, objects.web("a"))
 
-    assert time.process_time() - started < 3
+    assert time.process_time() - started < 15
     found = seen.findings("r", Kind.ROUTE)
     assert sum("repeats too much" in each.message for each in found) == 8
     assert seen.ask("x.com/") == "shop/a:80"
