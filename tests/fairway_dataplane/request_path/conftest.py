@@ -38,8 +38,11 @@ from fairway_snapshot.model import (
 from fairway_snapshot.tree import EMPTY as NOTHING
 from fairway_snapshot.tree import snapshot_of
 
-PATIENCE_SECONDS = 5.0
-"""No test waits longer for something that must happen."""
+PATIENCE_SECONDS = 30.0
+"""No test waits longer for something that must happen; a machine may be busy or slow."""
+
+STILL_LOOKS = 20
+"""At 0.02 s each they outlast what the kernel does by itself, as to probe a closed window."""
 
 BACKEND = BackendId("shop/web:80")
 
@@ -63,6 +66,8 @@ class Link:
     closed: asyncio.Event = field(default_factory=asyncio.Event)
     requests: list[bytes] = field(default_factory=list)
     """Each whole request as it arrived."""
+    sent: int = 0
+    """Bytes of an answer without end that could be written so far."""
 
     async def read(self) -> bytes:
         data = await self.reader.read(65536)
@@ -123,6 +128,19 @@ def answering(*responses: bytes) -> Script:
     return script
 
 
+class Held:
+    """A backend that answers when it is told to."""
+
+    def __init__(self) -> None:
+        self.go_on = asyncio.Event()
+
+    async def __call__(self, link: Link) -> None:
+        while True:
+            await link.request()
+            await self.go_on.wait()
+            link.writer.write(OK)
+
+
 class Upstream:
     """A backend with a script; it records what it gets."""
 
@@ -173,6 +191,21 @@ class Upstream:
             self._tasks.discard(task)
             link.closed.set()
             writer.close()
+
+    def sent(self) -> int:
+        """Return what :func:`without_end` could write."""
+        return sum(link.sent for link in self.links)
+
+
+async def without_end(link: Link) -> None:
+    """Answer with as much as is taken, up to a gigabyte."""
+    await link.request()
+    link.writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 1000000000\r\n\r\n")
+    block = b"x" * 65536
+    while True:
+        link.writer.write(block)
+        await link.writer.drain()
+        link.sent += len(block)
 
 
 @dataclass
@@ -286,6 +319,29 @@ class Stage:
         async with asyncio.timeout(PATIENCE_SECONDS):
             while not until():  # noqa: ASYNC110 - what is waited for belongs to another object
                 await asyncio.sleep(0.001)
+
+    async def heard(self, *sizes: int) -> None:
+        """Wait until the proxy has read so many bytes of heads that are not complete."""
+        await self.settle(
+            lambda: (
+                [row["held_bytes"] for row in self.listener.connections() if row["held_bytes"]]
+                == list(sizes)
+            )
+        )
+
+    async def still(self, read: Callable[[], int]) -> None:
+        """
+        Wait until a number that has begun to grow grows no more.
+
+        Each look is a turn of the loop, in which whatever could move would have:
+        a machine that is elsewhere for a while is not taken for the end.
+        """
+        looks, last = 0, 0
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            while looks < STILL_LOOKS:
+                await asyncio.sleep(0.02)
+                now = read()
+                looks, last = (looks + 1 if now == last and now else 0), now
 
     def serve(self, *routes: Route, **backends: Backend) -> None:
         """Serve these routes for any host."""

@@ -72,7 +72,7 @@ async def test_half_open_heads(stage: "Stage", sent: bytes) -> None:
         stage.advance(3.0)
         for client in clients:
             client.send(b"a")  # busily, but without an end
-    await asyncio.sleep(0.01)
+    await stage.heard(*[len(sent) + 3] * 100)
     stage.advance(stage.limits.header_seconds - 9.0 + 1.2)
     for client in clients:
         assert (await client.response()).reason == "header-timeout"
@@ -129,10 +129,7 @@ async def test_a_crowd_at_the_door_costs_one_look_in_a_tick(
 
 
 async def test_a_client_with_no_window(make_stage: "StageMaker") -> None:
-    written = 0
-
     async def script(link: "Link") -> None:
-        nonlocal written
         request = await link.request()
         if b"/large" not in request:
             link.writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok")
@@ -141,7 +138,7 @@ async def test_a_client_with_no_window(make_stage: "StageMaker") -> None:
         while True:
             link.writer.write(b"x" * 65536)
             await link.writer.drain()
-            written += 65536
+            link.sent += 65536
 
     stage = await make_stage(script)
     before = resident_bytes()
@@ -149,10 +146,7 @@ async def test_a_client_with_no_window(make_stage: "StageMaker") -> None:
         client = await stage.connect()
         client.reader._transport.pause_reading()  # type: ignore[attr-defined] # of every socket
         client.send(GET.replace(b"/x", b"/large"))
-    last = -1
-    while written != last or not written:
-        last = written
-        await asyncio.sleep(0.2)  # what is waited for is that nothing moves any more
+    await stage.still(stage.upstream.sent)
     # The kernel's buffers hold what they can; beyond them a backend has to wait.
     assert resident_bytes() - before < 32 << 20
     assert (await stage.ask(GET)).status == 200
@@ -176,10 +170,7 @@ async def test_a_client_that_asks_and_never_reads(make_stage: "StageMaker") -> N
     client.reader._transport.pause_reading()  # type: ignore[attr-defined] # of every socket
     before = resident_bytes()
     client.send(GET * asked)
-    last = -1
-    while stage.tally.requests != last or not last:
-        last = stage.tally.requests
-        await asyncio.sleep(0.2)  # what is waited for is that nothing moves any more
+    await stage.still(lambda: stage.tally.requests)
     assert stage.tally.requests < asked // 4, "no further request is taken"
     assert resident_bytes() - before < 32 << 20
     assert (await stage.ask(GET)).status == 200
@@ -235,7 +226,7 @@ async def test_a_drain_waits_for_who_is_still_arriving(make_stage: "StageMaker")
     stage = await make_stage(forwarding=BALANCERS)
     late, never = await stage.connect(), await stage.connect()
     await stage.settle(lambda: len(stage.listener.arrivals) == 2)
-    draining = asyncio.ensure_future(stage.listener.drain(0.5))
+    draining = asyncio.ensure_future(stage.listener.drain(2.0))
     await asyncio.sleep(0.01)
     late.send(b"PROXY TCP4 192.0.2.7 198.51.100.1 40000 443\r\n" + GET)
     answer = await late.response()

@@ -8,8 +8,8 @@ import pytest
 from fairway_snapshot.filters import DirectResponse
 from tests.fairway_dataplane.request_path.conftest import (
     BACKEND,
-    OK,
     PATIENCE_SECONDS,
+    Held,
     route,
     to,
 )
@@ -20,19 +20,6 @@ if TYPE_CHECKING:
 GET = b"GET /x HTTP/1.1\r\nHost: a.example\r\n\r\n"
 POST = b"POST /x HTTP/1.1\r\nHost: a.example\r\nContent-Length: 5\r\n\r\nhello"
 GONE = {"client-closed": 1}
-
-
-class Held:
-    """A backend that answers when it is told to."""
-
-    def __init__(self) -> None:
-        self.go_on = asyncio.Event()
-
-    async def __call__(self, link: "Link") -> None:
-        while True:
-            await link.request()
-            await self.go_on.wait()
-            link.writer.write(OK)
 
 
 async def silent(link: "Link") -> None:
@@ -170,7 +157,7 @@ async def test_who_has_left_for_good_costs_a_stream_its_next_event_at_most(
     client.writer.close()
     go_on.set()
     await stage.settle(lambda: stage.tally.terminations == GONE)
-    assert stage.tally.connections_open == 0
+    await stage.settle(lambda: stage.tally.connections_open == 0)
 
 
 async def test_a_drain_waits_for_that_answer(make_stage: "StageMaker") -> None:
@@ -178,7 +165,7 @@ async def test_a_drain_waits_for_that_answer(make_stage: "StageMaker") -> None:
     stage = await make_stage(held)
     stage.serve(route(), **{BACKEND: to(stage.upstream.port)})
     client = await half_closed(stage, GET)
-    draining = asyncio.ensure_future(stage.listener.drain(5.0))
+    draining = asyncio.ensure_future(stage.listener.drain(PATIENCE_SECONDS))
     await asyncio.sleep(0)
     held.go_on.set()
     assert (await client.response()).status == 200

@@ -14,6 +14,7 @@ from fairway_snapshot.model import Backend, Retry
 from tests.fairway_dataplane.request_path.conftest import (
     BACKEND,
     OK,
+    Held,
     Link,
     Stage,
     Upstream,
@@ -185,19 +186,6 @@ async def test_the_answers_of_an_application_eject_nothing(make_stage: "StageMak
     )
     assert set(await ask(stage, 5)) == {500}
     assert not stage.upstreams.backend(BACKEND).attentive
-
-
-class Held:
-    """A backend that answers when it is told to."""
-
-    def __init__(self) -> None:
-        self.go_on = asyncio.Event()
-
-    async def __call__(self, link: Link) -> None:
-        while True:
-            await link.request()
-            await self.go_on.wait()
-            link.writer.write(OK)
 
 
 async def test_requests_above_the_limit_of_a_backend_are_refused_and_it_recovers(

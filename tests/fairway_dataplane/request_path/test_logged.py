@@ -113,8 +113,7 @@ async def test_a_head_that_came_too_slowly_stands_in_the_log(
     stage = await make_stage(on_finished=log.record)
     client = await stage.connect()
     client.send(b"GET /slow HTTP/1.1\r\nHo")
-    await stage.settle(lambda: stage.tally.connections_open == 1)
-    await asyncio.sleep(0.01)
+    await stage.heard(len(b"GET /slow HTTP/1.1\r\nHo"))
     stage.advance(stage.limits.header_seconds + 1.1)
     assert (await client.response()).status == 408
     (line,) = log.lines()
@@ -140,10 +139,10 @@ async def test_behind_an_empty_line_a_head_has_its_time(make_stage: "StageMaker"
     stage = await make_stage()
     client = await stage.connect()
     client.send(b"\r\n")
-    await asyncio.sleep(0.01)
+    await stage.heard(len(b"\r\n"))
     stage.advance(30.0)
     client.send(b"GET /x")
-    await asyncio.sleep(0.01)
+    await stage.heard(len(b"\r\nGET /x"))
     stage.advance(stage.limits.header_seconds - 2.0)
     client.send(b" HTTP/1.1\r\nHost: a.example\r\n\r\n")
     assert (await client.response()).status == 200

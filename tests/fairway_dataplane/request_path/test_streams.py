@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from fairway_snapshot.filters import Header, ResponseHeaders
-from tests.fairway_dataplane.request_path.conftest import BACKEND, route, to
+from tests.fairway_dataplane.request_path.conftest import BACKEND, PATIENCE_SECONDS, route, to
 
 if TYPE_CHECKING:
     from tests.fairway_dataplane.request_path.conftest import Link, StageMaker
@@ -45,7 +45,7 @@ async def test_an_event_arrives_before_the_next_is_sent(
     client.send(b"GET /events HTTP/" + version + b"\r\nHost: a.example\r\n\r\n")
     head = await client.head()
     assert (b"x-a: 1" in head) is edited
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(PATIENCE_SECONDS):
         for _ in range(5):
             next_one.release()
             await client.reader.readuntil(EVENT)

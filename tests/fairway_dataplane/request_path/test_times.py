@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, TypeAlias
 
 import pytest
 
-from tests.fairway_dataplane.request_path.conftest import OK
-from tests.fairway_dataplane.request_path.test_clients import GET, SWITCH, UPGRADE
+from tests.fairway_dataplane.request_path.conftest import OK, without_end
+from tests.fairway_dataplane.request_path.test_clients import GET, SWITCH, UPGRADE, has_arrived
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 
 LIMIT = 20.0
 POST = b"POST /x HTTP/1.1\r\nHost: a.example\r\nContent-Length: 100000\r\n\r\n"
-LARGE = b"HTTP/1.1 200 OK\r\ncontent-length: 100000000\r\n\r\n"
 
 
 async def silent(link: "Link") -> None:
@@ -44,14 +43,6 @@ async def switching(link: "Link") -> None:
     await link.request()
     link.writer.write(SWITCH)
     await link.wait_closed()
-
-
-async def large(link: "Link") -> None:
-    await link.request()
-    link.writer.write(LARGE)
-    while True:
-        link.writer.write(b"x" * 65536)
-        await link.writer.drain()
 
 
 async def answered_early(link: "Link") -> None:
@@ -84,16 +75,13 @@ async def upgraded(stage: "Stage", client: "Client") -> None:
 async def stuck(stage: "Stage", client: "Client") -> None:
     client.reader._transport.pause_reading()  # type: ignore[attr-defined] # of every socket
     client.send(GET)
-    last = -1
-    while stage.tally.requests_active == 0 or stage.tally.bytes_out != last:
-        last = stage.tally.bytes_out
-        await asyncio.sleep(0.3)  # what is waited for is that nothing moves any more
+    await stage.still(stage.upstream.sent)
 
 
 async def uploading(stage: "Stage", client: "Client") -> None:
     client.send(POST + b"x" * 1000)
     link = await stage.upstream.link()
-    await stage.settle(lambda: len(link.received) > 1000)
+    await stage.settle(partial(has_arrived, stage, link, 1000))
 
 
 async def refused_early(stage: "Stage", client: "Client") -> None:
@@ -130,7 +118,7 @@ TIMES: "dict[str, tuple[Script, Callable[[Stage, Client], Awaitable[None]], Over
     ),
     "backend_idle_seconds": (half, begun, has_ended("upstream-timeout"), ""),
     "tunnel_idle_seconds": (switching, upgraded, has_ended("idle-timeout"), ""),
-    "send_seconds": (large, stuck, has_ended("send-timeout"), ""),
+    "send_seconds": (without_end, stuck, has_ended("send-timeout"), ""),
     "body_idle_seconds": (silent, uploading, has_ended("body-timeout"), "408 body-timeout"),
     "shutdown_seconds": (answered_early, refused_early, is_gone, ""),
     "idle_endpoint_seconds": (kept, served, is_unused, ""),
@@ -204,7 +192,7 @@ async def test_the_last_request_of_an_idle_client_while_draining(make_stage: "St
     stage.advance(LIMIT - 0.3)
     clients[0].send(GET)
     assert (await clients[0].response()).status == 200
-    assert stage.tally.connections_open == 1
+    await stage.settle(lambda: stage.tally.connections_open == 1)
     stage.advance(0.5)
     assert await clients[1].rest() == b""
     await draining
@@ -225,8 +213,3 @@ async def test_idle_clients_under_pressure(make_stage: "StageMaker", *, idle: bo
     await stage.settle(lambda: stage.tally.connections_open == (1 if idle else 8))
     for client in clients if idle else ():
         assert await client.rest() == b""
-
-
-def has_arrived(stage: "Stage", link: "Link", size: int) -> bool:
-    body = bytes(link.received).partition(b"\r\n\r\n")[2]
-    return len(body) >= size or bool(stage.tally.rejected)

@@ -96,7 +96,7 @@ async def test_a_tunnel_outlives_tables_and_the_endpoint_it_leads_to(
 async def test_a_drain_lets_a_tunnel_finish(make_stage: "StageMaker") -> None:
     stage = await make_stage(echo)
     client = await opened(stage)
-    draining = asyncio.ensure_future(stage.listener.drain(5.0))
+    draining = asyncio.ensure_future(stage.listener.drain(PATIENCE_SECONDS))
     for _ in range(3):
         client.send(b"x")
         assert await client.reader.readexactly(1) == b"x"
