@@ -16,6 +16,7 @@ import msgspec
 import pytest
 
 from fairway_snapshot.protocol import Message, Nodes
+from tests.fairway_dataplane.processes.conftest import LIMIT_SECONDS
 
 if TYPE_CHECKING:
     from tests.fairway_dataplane.processes.conftest import (
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
     )
 
 REQUEST = b"GET / HTTP/1.1\r\nhost: shop.example\r\n\r\n"
-LIMIT_SECONDS = 20.0
 KILLS = int(os.environ.get("FAIRWAY_TEST_KILLS", "3"))
 SWAPS = int(os.environ.get("FAIRWAY_TEST_SWAPS", "30"))
 
@@ -41,7 +41,7 @@ async def test_a_queued_connection_outlives_the_worker_it_was_queued_for(
     await dataplane.ready()
     (worker,) = await dataplane.workers()
 
-    os.kill(worker, signal.SIGSTOP)  # it accepts nothing any more
+    await stop(worker)  # it accepts nothing any more
     queued = [await dataplane.connect() for _ in range(50)]
     for _, writer in queued:
         writer.write(REQUEST)
@@ -66,7 +66,7 @@ async def test_the_requests_of_other_workers_do_not_notice_a_killed_one(
     for kill in range(1, KILLS + 1):
         await load.answered(100)
         victim = (await dataplane.workers())[kill % 2]
-        os.kill(victim, signal.SIGSTOP)  # from here on it accepts nothing more
+        await stop(victim)  # from here on it accepts nothing more
         load.doomed = accepted_by(victim)
         os.kill(victim, signal.SIGKILL)
         await dataplane.event("worker_died", count=kill)
@@ -187,8 +187,9 @@ async def test_a_worker_that_dies_again_and_again_makes_it_not_ready(
         (worker,) = await dataplane.workers()
         os.kill(worker, signal.SIGKILL)
         await dataplane.event("worker_died", count=death)
-        while not await dataplane.workers():  # noqa: ASYNC110 - another process knows
-            await asyncio.sleep(0.02)
+        async with asyncio.timeout(LIMIT_SECONDS):
+            while not await dataplane.workers():  # noqa: ASYNC110 - another process knows
+                await asyncio.sleep(0.02)
 
     assert (await dataplane.get()).status == 200
     assert (await dataplane.admin("/readyz")).body == "a worker dies again and again\n"
@@ -449,6 +450,12 @@ async def until(condition: Callable[[], bool]) -> None:
 def children_of(dataplane: "Dataplane") -> list[str]:
     pid = dataplane.process.pid
     return Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+
+
+async def stop(worker: int) -> None:
+    """Have a process do nothing more; a signal may arrive a moment after it was sent."""
+    os.kill(worker, signal.SIGSTOP)
+    await until(lambda: state_of(worker) == "T")
 
 
 def state_of(pid: int) -> str:

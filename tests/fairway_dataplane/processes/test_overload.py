@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fairway_dataplane.downstream.overload import LEAST_REQUESTS
+from tests.fairway_dataplane.processes.conftest import LIMIT_SECONDS
 
 if TYPE_CHECKING:
     from tests.fairway_dataplane.processes.conftest import (
@@ -28,7 +29,7 @@ def cpu_ticks(pid: int) -> int:
 
 
 async def status(reader: asyncio.StreamReader) -> int:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(LIMIT_SECONDS):
         return int((await reader.readuntil(b"\r\n\r\n")).split(b" ")[1])
 
 
@@ -99,7 +100,7 @@ async def test_short_of_memory_requests_are_shed_and_a_few_are_served(
         reader, writer = await dataplane.connect()
         writer.write(REQUEST)
         busy.append((reader, writer))
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(LIMIT_SECONDS):
         while backend.requests < LEAST_REQUESTS:
             backend.arrived.clear()
             await backend.arrived.wait()
