@@ -16,6 +16,8 @@ from fairway_dataplane.link import (
 from fairway_dataplane.tally import Tally
 from fairway_snapshot.protocol import Nodes
 
+PATIENCE_SECONDS = 30.0
+
 
 def pair() -> tuple[socket.socket, socket.socket]:
     ends = socket.socketpair()
@@ -29,7 +31,7 @@ async def test_messages_arrive_whole_and_in_order_whatever_their_size() -> None:
     down: list[Downward] = []
     up: asyncio.Queue[Upward] = asyncio.Queue()
     closed = asyncio.Event()
-    supervisor = link_to_worker(up.put_nowait, closed.set)
+    supervisor = link_to_worker(up.put_nowait, lambda: None)
     worker = link_to_supervisor(down.append, closed.set)
     await supervisor.connect(ours)
     await worker.connect(theirs)
@@ -46,9 +48,9 @@ async def test_messages_arrive_whole_and_in_order_whatever_their_size() -> None:
     answer = Scraped(id=7, tally=tally, connections=({"client": "10.0.0.1"},))
     worker.send(answer)
 
-    assert await asyncio.wait_for(up.get(), 5) == answer
+    assert await asyncio.wait_for(up.get(), PATIENCE_SECONDS) == answer
     supervisor.close()
-    await asyncio.wait_for(closed.wait(), 5)
+    await asyncio.wait_for(closed.wait(), PATIENCE_SECONDS)
     assert down == sent
 
 
@@ -70,7 +72,7 @@ async def test_a_peer_that_is_not_understood_is_left(nonsense: bytes) -> None:
 
     theirs.send(nonsense)
 
-    await asyncio.wait_for(closed.wait(), 5)
+    await asyncio.wait_for(closed.wait(), PATIENCE_SECONDS)
     link.send(Scraped(id=1, tally=Tally(), connections=()))  # lost, and harmless
     assert len(told) == 1
     theirs.close()

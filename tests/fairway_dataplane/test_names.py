@@ -44,7 +44,7 @@ async def connect(host: str, port: int, *, local: bool) -> str:
     made: asyncio.Future[asyncio.Task[BackendTask]] = loop.create_future()
     tally = Tally()
     endpoint = Endpoint(host, port, tally.backend("a/b:80"), 1)
-    connector.open(endpoint, tls=False, server_name=None, seconds=5.0, done=made.set_result)
+    connector.open(endpoint, tls=False, server_name=None, seconds=30.0, done=made.set_result)
     task = (await made).result()
     address: str = task._transport.get_extra_info("peername")[0]  # type: ignore[union-attr] # it is connected
     task.close()

@@ -13,7 +13,7 @@ from fairway_dataplane import supervisor
 from fairway_dataplane.supervisor import ROUTER_SAMPLES, SLOW_MATCH_SECONDS, Supervisor
 from fairway_dataplane.tally import MATCH_SECONDS, Tally
 
-PATIENCE_SECONDS = 5.0
+PATIENCE_SECONDS = 30.0
 
 
 class Watched:

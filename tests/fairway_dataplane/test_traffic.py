@@ -73,7 +73,7 @@ class Serving:
     async def forgotten(self) -> None:
         task = self.traffic._forgetting
         assert task is not None
-        await asyncio.wait_for(task, 5)
+        await asyncio.wait_for(task, 30)
 
 
 async def test_what_cannot_be_built_changes_nothing(serving: Serving) -> None:

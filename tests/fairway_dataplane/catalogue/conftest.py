@@ -36,7 +36,8 @@ from fairway_snapshot.protocol import Offer, Position
 from fairway_snapshot.tree import EMPTY, Snapshot, snapshot_of
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
-PATIENCE_SECONDS = 5.0
+PATIENCE_SECONDS = 30.0
+"""No test waits longer for something that must happen; a machine may be busy or slow."""
 
 
 @dataclass(slots=True)
@@ -189,9 +190,9 @@ class Client:
         return await self.reader.read()
 
     async def ended(self) -> bool:
-        """Say whether the proxy closes within a second and sends nothing more."""
+        """Say whether the proxy closes and sends nothing more."""
         try:
-            return await asyncio.wait_for(self.reader.read(1), 1.0) == b""
+            return await asyncio.wait_for(self.reader.read(1), PATIENCE_SECONDS) == b""
         except TimeoutError:
             return False
         except ConnectionError:
@@ -235,11 +236,17 @@ def snapshot(port: int) -> Snapshot:
     )
 
 
-LIMITS = Limits(header_seconds=0.5, shutdown_seconds=0.3, backend_request_seconds=1.0)
+LIMITS = Limits(shutdown_seconds=0.3)
 
 
 @pytest.fixture
-async def wire() -> AsyncIterator[Wire]:
+def limits() -> Limits:
+    """Return what the proxy allows; a row that is about a limit of time has a short one."""
+    return LIMITS
+
+
+@pytest.fixture
+async def wire(limits: Limits) -> AsyncIterator[Wire]:
     """Start backend and proxy; nothing the backend could not read may be left behind."""
     backend = BackendServer()
     server = await asyncio.start_server(backend.serve, "127.0.0.1", 0)
@@ -254,7 +261,7 @@ async def wire() -> AsyncIterator[Wire]:
         port = port or door.getsockname()[1]
         doors.append(Door(slot=0, scheme=scheme, descriptor=door.detach()))
     config = DataplaneConfig(
-        operators=("127.0.0.1:1",), limits=LIMITS, trusted_networks=("127.0.0.2/32",)
+        operators=("127.0.0.1:1",), limits=limits, trusted_networks=("127.0.0.2/32",)
     )
     traffic = Traffic(asyncio.get_running_loop(), config, doors, new_ticket_keys())
     offer = Offer(snapshot=snapshot(backend.port), position=Position(1, 1), previous=EMPTY)

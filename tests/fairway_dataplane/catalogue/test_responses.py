@@ -5,10 +5,13 @@ An answer that two readers could understand differently becomes a 502, and the
 connection it came on is never used again.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import pytest
+
+from fairway_dataplane.limits import Limits
+from tests.fairway_dataplane.catalogue.conftest import LIMITS
 
 if TYPE_CHECKING:
     from tests.fairway_dataplane.catalogue.conftest import Seen, Wire
@@ -149,7 +152,8 @@ async def test_row_85_a_reused_connection_that_died_is_tried_once_more(wire: "Wi
     assert served == [0, 1]
 
 
-async def test_row_88_a_backend_that_never_answers_is_504(wire: "Wire") -> None:
+@pytest.mark.parametrize("limits", [replace(LIMITS, backend_request_seconds=1.0)])
+async def test_row_88_a_backend_that_never_answers_is_504(wire: "Wire", limits: Limits) -> None:
     wire.backend.answer = lambda _: b""
     _, answer = await wire.ask(GET)
     assert answer is not None

@@ -29,6 +29,9 @@ from fairway_dataplane.tls.tickets import new_ticket_keys
 from fairway_snapshot.diff import Change
 from fairway_snapshot.model import Certificate, CertificateId, Section, ServerName
 
+PATIENCE_SECONDS = 30.0
+"""No test waits longer for something that must happen; a machine may be busy or slow."""
+
 
 def certificate(*names: str, now: float | None = None) -> Certificate:
     """Make a certificate for these names."""
@@ -105,7 +108,7 @@ class Inner(asyncio.Protocol):
         self.lost.set_result(exc)
 
     async def until(self, holds: Callable[[], bool]) -> None:
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(PATIENCE_SECONDS):
             while not holds():
                 self.news.clear()
                 await self.news.wait()
@@ -166,14 +169,20 @@ class Server:
 
     async def inner(self) -> Inner:
         """Return the inner protocol of the next connection once its handshake is complete."""
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(PATIENCE_SECONDS):
             inner = await self.inners.get()
             await inner.made.wait()
         return inner
 
+    async def arrived(self) -> None:
+        """Wait until a connection has begun its handshake."""
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            while not len(self.arrivals):  # noqa: ASYNC110 - it counts and tells nobody
+                await asyncio.sleep(0.001)
+
     async def counted(self, word: str) -> None:
         """Wait until a handshake was counted so."""
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(PATIENCE_SECONDS):
             while word not in self.handshakes:
                 self.handshakes.news.clear()
                 await self.handshakes.news.wait()
@@ -234,7 +243,7 @@ class Client:
 
     async def fill(self) -> None:
         """Take what the server has sent; raises EOFError at the end of its bytes."""
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(PATIENCE_SECONDS):
             data = await self.reader.read(1 << 16)
         if not data:
             raise EOFError

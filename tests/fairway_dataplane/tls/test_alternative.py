@@ -17,6 +17,7 @@ from fairway_dataplane.tls.contexts import build_contexts
 from fairway_snapshot.model import Certificate, CertificateId
 from fairway_snapshot.secret import SecretBytes
 from tests.fairway_dataplane.tls.conftest import (
+    PATIENCE_SECONDS,
     SHOP,
     WILD,
     Client,
@@ -124,7 +125,7 @@ async def test_t12_in_tls_1_3_the_signature_algorithms_decide(
         sys.executable, "-c", _ASK, str(server.port),
         env={"OPENSSL_CONF": str(settings)}, stdout=asyncio.subprocess.PIPE,
     )  # fmt: skip
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(PATIENCE_SECONDS):
         shown, _ = await client.communicate()
 
     assert shown == der(expected)

@@ -3,7 +3,6 @@
 import asyncio
 import socket
 import ssl
-import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -33,7 +32,7 @@ from fairway_snapshot.model import (
 )
 from fairway_snapshot.protocol import Offer, Position
 from fairway_snapshot.tree import EMPTY, snapshot_of
-from tests.fairway_dataplane.tls.conftest import FALLBACK, SHOP, WILD, Client
+from tests.fairway_dataplane.tls.conftest import FALLBACK, PATIENCE_SECONDS, SHOP, WILD, Client
 
 ANSWER = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok"
 LIMITS = Limits(drain_idle_seconds=0.2, shutdown_seconds=1.0)
@@ -190,13 +189,13 @@ async def test_a_body_cut_off_by_the_end_of_tcp_is_not_passed_on_as_whole(worker
     client = await worker.connect()
     head = b"POST / HTTP/1.1\r\nhost: shop.example\r\ntransfer-encoding: chunked\r\n\r\n"
     client.send(head + b"4\r\nhalf")
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(PATIENCE_SECONDS):
         while b"half" not in worker.behind.heard:
             worker.behind.news.clear()
             await worker.behind.news.wait()
     client.end()
 
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(PATIENCE_SECONDS):
         await worker.behind.gone.wait()
     assert not worker.behind.heard.endswith(b"0\r\n\r\n")
 
@@ -207,11 +206,10 @@ async def test_a_drain_says_goodbye_to_idle_clients_and_waits_for_none_of_them(
     await worker.serve(server_name=None)
     client = await worker.connect()
     assert await ask(client, "shop.example") == 200
-    begun = time.monotonic()
     worker.drained = True
-    draining = asyncio.create_task(worker.traffic.drain(10.0, closing=False))
+    draining = asyncio.create_task(worker.traffic.drain(10 * PATIENCE_SECONDS, closing=False))
 
     await client.receive_goodbye()
-    report = await asyncio.wait_for(draining, 5)
-    assert time.monotonic() - begun < 3 + 0.5
+    # It says nothing more, and is waited for a second and not to the end of the drain.
+    report = await asyncio.wait_for(draining, PATIENCE_SECONDS)
     assert (report.finished, report.aborted) == (1, 0)
