@@ -22,6 +22,7 @@ _COMPONENT = "app.kubernetes.io/component"
 _INSTANCE = "app.kubernetes.io/instance"
 _ADMIN = "admin"
 """Name of the port in the chart."""
+_OVER = frozenset({"Succeeded", "Failed"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,14 +66,14 @@ def degraded_of(readyz: str) -> list[str]:
 async def ask_pods(
     client: KubeClient, namespace: str, release: str, pages: Iterable[str]
 ) -> list[Pod]:
-    """Ask every pod of the release (of all, if empty) for these pages. Raises KubeError."""
+    """Ask every pod of the release (of all, if empty) that is not over. Raises KubeError."""
     selector = f"{_COMPONENT} in ({','.join(PROGRAMS)})"
     if release:
         selector += f",{_INSTANCE}={release}"
     wanted = ["readyz", *(f"debug/{page}" for page in pages)]
     bodies: list[Body] = []
     async for page, _ in client.pages(pods_path(namespace), labelSelector=selector):
-        bodies.extend(page)
+        bodies.extend(body for body in page if not _is_over(body))
     asked = [_ask(client, body, port, wanted) for body in bodies if (port := _port_of(body))]
     return sorted(await asyncio.gather(*asked), key=lambda pod: (pod.program, pod.name))
 
@@ -97,6 +98,11 @@ async def _ask(client: KubeClient, body: Body, port: int, pages: Iterable[str]) 
         program=labels.get(_COMPONENT, ""),
         answers=answers,
     )
+
+
+def _is_over(body: Body) -> bool:
+    """Tell whether a pod has ended for good, such as one that was evicted: it stays on the list."""
+    return (body.get("status") or {}).get("phase") in _OVER
 
 
 def _port_of(body: Body) -> int | None:

@@ -142,7 +142,15 @@ class ApiServer:
             self.after_list()
         return web.json_response(listed)
 
-    def pod(self, name: str, component: str, address: str, release: str = "fairway") -> None:
+    def pod(
+        self,
+        name: str,
+        component: str,
+        address: str,
+        *,
+        release: str = "fairway",
+        phase: str = "Running",
+    ) -> None:
         """Add a pod of a release whose admin port is at ``address``."""
         labels = {
             "app.kubernetes.io/instance": release,
@@ -152,7 +160,8 @@ class ApiServer:
         path = f"/api/v1/namespaces/fairway-system/pods/{name}"
         metadata = {"name": name, "namespace": "fairway-system", "labels": labels}
         spec = {"containers": [{"name": "sidecar"}, {"name": component, "ports": ports}]}
-        self._store(path, {"metadata": metadata, "spec": spec}, "ADDED")
+        body = {"metadata": metadata, "spec": spec, "status": {"phase": phase}}
+        self._store(path, body, "ADDED")
         self.pods[f"{name}:9000"] = address
 
     async def _proxy(self, path: str) -> web.Response:

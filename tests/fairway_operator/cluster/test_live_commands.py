@@ -176,6 +176,7 @@ async def test_status_asks_every_pod_of_the_release(  # noqa: PLR0917 - one fixt
         shop.pod("operator-1", "operator", f"127.0.0.1:{operator.admin_port}")
         shop.pod("plane-1", "dataplane", plane_admin)
         shop.pod("plane-2", "dataplane", "127.0.0.1:1")
+        shop.pod("plane-0", "dataplane", "127.0.0.1:1", phase="Failed")  # as when it was evicted
         shop.pod("elsewhere", "dataplane", "127.0.0.1:1", release="another")
         text = await fairway("status", "--release", "fairway")
         machine = await fairway("status", "--release", "fairway", "-o", "json")
