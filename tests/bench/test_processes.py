@@ -62,7 +62,7 @@ def test_what_it_started_ends_with_a_program_that_is_terminated(
         child = int(program.stdout.readline())
         os.kill(child, 0)
         program.send_signal(ending)
-        assert program.wait(10) == 128 + ending
+        assert program.wait(60) == 128 + ending
         with pytest.raises(ProcessLookupError):
             os.kill(child, 0)
 

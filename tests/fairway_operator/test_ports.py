@@ -21,7 +21,7 @@ def loopbacks() -> list[str]:
 
 def answers(address: str, port: int) -> bool:
     try:
-        socket.create_connection((address, port), timeout=5).close()
+        socket.create_connection((address, port), timeout=30).close()
     except OSError:
         return False
     return True

@@ -14,6 +14,7 @@ from fairway_snapshot.model import Backend, Retry
 from tests.fairway_dataplane.request_path.conftest import (
     BACKEND,
     OK,
+    PATIENCE_SECONDS,
     Held,
     Link,
     Stage,
@@ -211,7 +212,7 @@ async def test_requests_above_the_limit_of_a_backend_are_refused_and_it_recovers
 async def test_no_more_than_so_many_wait_for_a_connection(
     make_stage: "StageMaker", black_hole: int
 ) -> None:
-    stage = await make_stage()
+    stage = await make_stage(connect_seconds=10 * PATIENCE_SECONDS)
     stage.serve(route(), **{BACKEND: to(black_hole, max_pending=2)})
     clients = [await stage.connect() for _ in range(2)]
     for client in clients:
