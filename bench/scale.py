@@ -8,7 +8,11 @@ Publisher, over the stream, to a data plane with two workers that is the release
 program. An edit is live when each of a dozen connections, which the kernel has
 spread over the workers, has had the new answer; load runs meanwhile. Endpoints
 then change a hundred times a second, and the leaves of the snapshot that change
-with them are counted by their section. Prints JSON.
+with them are counted by their section. In the end a worker of its own says for how
+long one turn of its loop takes at most while tables of that size are replaced, as
+``bench.swaps`` does. Prints JSON.
+
+Beside times stands CPU time, which other work on the machine does not lengthen.
 """
 
 import argparse
@@ -22,12 +26,12 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from bench import install, processes
+from bench import install, processes, swaps
 from bench.processes import alive, free_port, tree, wait_for
 from bench.swaps import endless_load, serve_everywhere
 from fairway_operator.authority import OPERATOR_NAME, Credentials, Lifetimes, Role, create_authority
@@ -46,6 +50,11 @@ CONNECTIONS = 12
 CHURN_SECONDS = 10.0
 CHURN_RATE = 100.0
 LIMIT_SECONDS = 120.0
+
+REPLACEMENTS = 10
+"""Of every route, for the longest turn."""
+
+_TICKS = os.sysconf("SC_CLK_TCK")
 
 _LIFETIMES = Lifetimes(
     authority=timedelta(days=30), overlap=timedelta(days=1), certificate=timedelta(days=10)
@@ -193,11 +202,14 @@ class Operator:
         compilation = self.reconciler.compilation
         return EMPTY if compilation is None else compilation.snapshot
 
-    async def take(self, events: Iterable[WatchEvent]) -> Commit:
-        """Take events and publish what comes of them."""
+    async def take(self, events: Iterable[WatchEvent]) -> tuple[Commit, float]:
+        """Take events and publish what comes of them; return that, and its seconds of CPU."""
         for event in events:
             self._inbox.put(event)
-        return self.reconciler.apply(await self._inbox.take())
+        batch = await self._inbox.take()
+        before = time.thread_time()
+        commit = self.reconciler.apply(batch)
+        return commit, time.thread_time() - before
 
 
 class Client:
@@ -249,12 +261,14 @@ async def _measure(options: argparse.Namespace) -> Mapping[str, object]:
         private = Path(tempfile.mkdtemp(dir=folder))
         began = time.perf_counter()
         async with operator.running(private, options.workers, port):
-            commit = await operator.take(events)
+            commit, compiled_cpu_seconds = await operator.take(events)
             compiled_seconds = time.perf_counter() - began
             await client.until(host(options.ingresses - 1), b"200")
             cold_start: dict[str, object] = {
                 "seconds": round(time.perf_counter() - began, 2),
                 "compiled_after_seconds": round(compiled_seconds, 2),
+                "compiled_cpu_seconds": round(compiled_cpu_seconds, 2),
+                "data_plane_cpu_seconds": _data_plane(_cpu_seconds),
                 "stream_bytes": _stream_bytes(EMPTY, commit.compilation.snapshot),
             }
             del events, commit
@@ -268,9 +282,14 @@ async def _measure(options: argparse.Namespace) -> Mapping[str, object]:
                 "cold_start": cold_start,
                 "one_edit": await _edits(site, operator, client, options),
                 "churn": await _churn(site, operator, options),
-                "memory_mb": _memory(),
+                "memory_mb": {
+                    "operator": _proportional_mb(os.getpid()),
+                    **_data_plane(_proportional_mb),
+                },
             }
             await client.close()
+    async with swaps.loaded(options.ingresses) as found:
+        report["longest_turn_ms"] = await swaps.turns(found, REPLACEMENTS)
     return report
 
 
@@ -278,21 +297,24 @@ async def _edits(
     site: Site, operator: Operator, client: Client, options: argparse.Namespace
 ) -> Mapping[str, object]:
     compiled: list[float] = []
+    compiled_cpu: list[float] = []
     live: list[float] = []
     sizes: list[int] = []
     for turn in range(options.edits):
         number = turn * 7919 % options.ingresses
         before = operator.snapshot
         began = time.perf_counter()
-        commit = await operator.take([site.ingress(number, "/elsewhere")])
+        commit, cpu = await operator.take([site.ingress(number, "/elsewhere")])
         await client.until(host(number), b"404")
         live.append(time.perf_counter() - began)
         compiled.append(commit.compile_seconds)
+        compiled_cpu.append(cpu)
         sizes.append(_stream_bytes(before, operator.snapshot))
         await asyncio.sleep(0.02)
     return {
         "edits": options.edits,
         "compiled_ms": _spread(compiled),
+        "compiled_cpu_ms": _spread(compiled_cpu),
         "live_on_every_worker_ms": _spread(live),
         "stream_bytes": {"median": statistics.median(sizes), "most": max(sizes)},
     }
@@ -339,19 +361,26 @@ def _spread(seconds: list[float]) -> Mapping[str, float]:
     }
 
 
-def _memory() -> Mapping[str, object]:
-    """Return proportional memory: what processes share counts once, in parts."""
+def _data_plane(measure: Callable[[int], float]) -> Mapping[str, object]:
+    """Return what is measured of each of its processes."""
     found: dict[str, list[float]] = {"supervisor": [], "workers": []}
     for pid in tree(os.getpid()):
         command = Path(f"/proc/{pid}/cmdline").read_bytes()
         if b"fairway_dataplane.worker" in command:
-            found["workers"].append(_proportional_mb(str(pid)))
+            found["workers"].append(measure(pid))
         elif b"cli.dev.leash" in command:
-            found["supervisor"].append(_proportional_mb(str(pid)))
-    return {"operator": _proportional_mb("self"), **found}
+            found["supervisor"].append(measure(pid))
+    return found
 
 
-def _proportional_mb(pid: str) -> float:
+def _cpu_seconds(pid: int) -> float:
+    """Return the CPU time of one process, and not of its children."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return round((int(fields[11]) + int(fields[12])) / _TICKS, 2)
+
+
+def _proportional_mb(pid: int) -> float:
+    """Return proportional memory: what processes share counts once, in parts."""
     lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
     pss = next(line for line in lines if line.startswith("Pss:"))
     return round(int(pss.split()[1]) / 1024, 1)

@@ -21,7 +21,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -174,31 +175,48 @@ class Measured:
         return rss_mb(self._child.pid)
 
 
-async def _measure(options: argparse.Namespace) -> Mapping[str, object]:
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """A worker that is asked for all of a site, and serves its first version."""
+
+    worker: Measured
+    site: Site
+    versions: tuple[Snapshot, Snapshot]
+    built_seconds: float
+
+
+@contextlib.asynccontextmanager
+async def loaded(hosts: int) -> AsyncIterator[Loaded]:
+    """Start a worker, what it forwards to, and load."""
     tools = install.install(set())
     with tempfile.TemporaryDirectory(prefix="fairway-swaps-") as name, contextlib.ExitStack() as on:
         Path(name).chmod(0o755)  # noqa: ASYNC240 - nobody waits for this loop yet
         folder, port = Path(name), free_port()
         on.enter_context(alive(serve_everywhere(folder, port, tools["nginx"]), 5.0))
         wait_for(port, 5.0)
-        site = Site(options.hosts, port)
-        versions = [site.snapshot(version) for version in range(2)]
+        site = Site(hosts, port)
+        versions = site.snapshot(0), site.snapshot(1)
         async with _worker() as (measured, front):
             built_seconds = await measured.serve(versions[0])
-            on.enter_context(endless_load(tools["wrk"], folder, front, options.hosts))
+            on.enter_context(endless_load(tools["wrk"], folder, front, hosts))
             await asyncio.sleep(2.0)
-            report = {
-                "hosts": options.hosts,
-                "built_seconds": round(built_seconds, 3),
-                "longest_turn_ms": await _turns(measured, site, versions, options),
-                "memory_mb": await _memory(measured, site, versions, options),
-            }
-    return report
+            yield Loaded(measured, site, versions, built_seconds)
 
 
-async def _turns(
-    measured: Measured, site: Site, versions: list[Snapshot], options: argparse.Namespace
-) -> Mapping[str, object]:
+async def _measure(options: argparse.Namespace) -> Mapping[str, object]:
+    async with loaded(options.hosts) as found:
+        return {
+            "hosts": options.hosts,
+            "built_seconds": round(found.built_seconds, 3),
+            "longest_turn_ms": await turns(found, options.replacements),
+            "memory_mb": await _memory(found.worker, found.site, found.versions, options),
+        }
+
+
+async def turns(found: Loaded, replacements: int) -> Mapping[str, object]:
+    """Return the longest turns of the worker's loop, at rest and while tables are replaced."""
+    measured, site, versions = found.worker, found.site, found.versions
+
     async def rest() -> None:
         await asyncio.sleep(2.0)
 
@@ -212,7 +230,7 @@ async def _turns(
     rests = [await measured.longest_ms(rest) for _ in range(3)]
     replaced = [
         await measured.longest_ms(partial(measured.serve, versions[number % 2]))
-        for number in range(1, options.replacements + 1)
+        for number in range(1, replacements + 1)
     ]
     return {
         "at_rest": statistics.median(rests),
@@ -223,7 +241,7 @@ async def _turns(
 
 
 async def _memory(
-    measured: Measured, site: Site, versions: list[Snapshot], options: argparse.Namespace
+    measured: Measured, site: Site, versions: Sequence[Snapshot], options: argparse.Namespace
 ) -> Mapping[str, float]:
     """Edit one route after the other, and replace all of them once in a hundred swaps."""
     current, early = versions[0], 0.0
