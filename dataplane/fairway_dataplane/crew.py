@@ -45,7 +45,10 @@ PULSE_SECONDS = 5.0
 """How often a worker is asked for a sign of life, which is its tally."""
 
 PULSE_LIMIT_SECONDS = 15.0
-"""A worker whose loop has not turned for this long is killed."""
+"""A worker whose loop has not turned for this long, by our own clock, is killed..."""
+
+LAST_PULSE_SECONDS = 1.0
+"""...unless it answers now: it may have been us who stood still, and its answer may wait."""
 
 EXIT_GRACE_SECONDS = 3.0
 """Given to a worker on top of its drain limit."""
@@ -405,12 +408,16 @@ class Crew:
             await asyncio.gather(*(self._check(child) for child in tuple(self._all)))
 
     async def _check(self, child: Child) -> None:
-        with contextlib.suppress(ChildGoneError):
+        for limit_seconds in (PULSE_LIMIT_SECONDS, LAST_PULSE_SECONDS):
             try:
-                await child.scrape(PULSE_LIMIT_SECONDS)
+                await child.scrape(limit_seconds)
             except TimeoutError:
-                _log.error("worker_hung", pid=child.pid, after_seconds=PULSE_LIMIT_SECONDS)
-                child.kill()
+                continue
+            except ChildGoneError:
+                pass  # its guard sees to it
+            return
+        _log.error("worker_hung", pid=child.pid, after_seconds=PULSE_LIMIT_SECONDS)
+        child.kill()
 
     def _task(self, work: Coroutine[Any, Any, None]) -> None:
         if self._draining:
