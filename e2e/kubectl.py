@@ -135,7 +135,7 @@ class Release:
 
     async def test(self) -> str:
         """Run ``helm test``."""
-        return await self._helm("test", self.name, "--timeout=60s")
+        return await self._helm("test", self.name, "--timeout=120s")
 
     async def uninstall(self) -> None:
         """Uninstall and wait until the objects are gone."""
