@@ -17,10 +17,12 @@ from typing import Protocol
 import msgspec
 from aiohttp import web
 
-from fairway_dataplane.metrics import Readings, render
+from fairway_dataplane.exposition import CONTENT_TYPE
+from fairway_dataplane.metrics import Readings, render_in_steps
+from fairway_dataplane.slices import in_slices
 from fairway_dataplane.store import Stored
 from fairway_snapshot.model import Route
-from fairway_snapshot.redaction import redacted_route
+from fairway_snapshot.redaction import redacted_backend, redacted_route
 from fairway_snapshot.tree import Snapshot
 
 COSTLY_AT_ONCE = 4
@@ -90,10 +92,8 @@ class _Pages:
 
     async def metrics(self, _: web.Request) -> web.Response:
         async with self._costly:
-            text = render(await self._status.readings())
-        # https://prometheus.io/docs/instrumenting/exposition_formats/#text-based-format
-        kind = "text/plain; version=0.0.4; charset=utf-8"
-        return web.Response(body=text, headers={"content-type": kind})
+            text = await in_slices(render_in_steps(await self._status.readings()))
+        return web.Response(body=text, headers={"content-type": CONTENT_TYPE})
 
     async def snapshot(self, request: web.Request) -> web.Response:
         limit = _limit(request)
@@ -154,7 +154,7 @@ def _show_snapshot(served: Stored, limit: int) -> dict[str, object]:
             "server_names": len(snapshot.server_names),
         },
         "backends": {
-            name: msgspec.to_builtins(backend)
+            name: msgspec.to_builtins(redacted_backend(backend))
             for name, backend in islice(snapshot.backends.items(), limit)
         },
         # The names alone: neither chain nor key is anybody's business here.

@@ -1,9 +1,10 @@
 """
-Routes as they may be shown to whoever reaches a debug page.
+Routes and backends as they may be shown to whoever reaches a debug page.
 
 Tokens travel in headers and in query parameters, so a route that sets one, or
-asks for one, holds it. The one rule: of those the names are shown and the
-values are not. Who may read the object finds them there.
+asks for one, holds it, and so does a health check that sends one. The one rule:
+of those the names are shown and the values are not. Who may read the object
+finds them there.
 """
 
 from typing import Final
@@ -11,7 +12,7 @@ from typing import Final
 import msgspec
 
 from fairway_snapshot.filters import FilterSpec, Header, RequestHeaders, ResponseHeaders
-from fairway_snapshot.model import Route, ValueMatch, VirtualHost
+from fairway_snapshot.model import Backend, Route, ValueMatch, VirtualHost
 
 REDACTED: Final = "redacted"
 """Stands for a value."""
@@ -30,6 +31,15 @@ def redacted_route(route: Route) -> Route:
 def redacted_host(virtual_host: VirtualHost) -> VirtualHost:
     """Return the host with redacted routes."""
     return VirtualHost(routes=tuple(map(redacted_route, virtual_host.routes)))
+
+
+def redacted_backend(backend: Backend) -> Backend:
+    """Return the backend with :data:`REDACTED` for the query of its health check."""
+    check = backend.health_check
+    if check is None or "?" not in check.path:
+        return backend
+    path = f"{check.path.partition('?')[0]}?{REDACTED}"
+    return msgspec.structs.replace(backend, health_check=msgspec.structs.replace(check, path=path))
 
 
 def _asked(wanted: ValueMatch) -> ValueMatch:

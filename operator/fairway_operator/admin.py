@@ -20,7 +20,7 @@ from fairway_operator.metrics import OperatorMetrics, Parts
 from fairway_operator.ports import listen
 from fairway_operator.resync import ListState
 from fairway_snapshot.model import Certificate
-from fairway_snapshot.redaction import REDACTED, redacted_host
+from fairway_snapshot.redaction import REDACTED, redacted_backend, redacted_host
 from fairway_snapshot.secret import SecretBytes
 from fairway_snapshot.tree import Snapshot
 
@@ -202,17 +202,18 @@ def show_snapshot(snapshot: Snapshot, limit: int) -> dict[str, Any]:
             host: msgspec.to_builtins(redacted_host(virtual_host))
             for host, virtual_host in _some(snapshot.hosts, limit)
         },
-        "backends": _show(snapshot.backends, limit),
+        "backends": {
+            name: msgspec.to_builtins(redacted_backend(backend))
+            for name, backend in _some(snapshot.backends, limit)
+        },
         "certificates": {
             name: _show_certificate(certificate)
             for name, certificate in _some(snapshot.certificates, limit)
         },
-        "server_names": _show(snapshot.server_names, limit),
+        "server_names": {
+            name: msgspec.to_builtins(leaf) for name, leaf in _some(snapshot.server_names, limit)
+        },
     }
-
-
-def _show(section: Any, limit: int) -> Payload:
-    return {key: msgspec.to_builtins(leaf) for key, leaf in _some(section, limit)}
 
 
 def _some(section: Any, limit: int) -> list[tuple[str, Any]]:

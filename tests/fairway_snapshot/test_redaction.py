@@ -2,6 +2,9 @@ import msgspec
 
 from fairway_snapshot.filters import Header, RequestHeaders, ResponseHeaders, StripPrefix
 from fairway_snapshot.model import (
+    Backend,
+    Endpoint,
+    HealthCheck,
     PathKind,
     PathMatch,
     Route,
@@ -10,7 +13,7 @@ from fairway_snapshot.model import (
     ValueMatch,
     VirtualHost,
 )
-from fairway_snapshot.redaction import redacted_host, redacted_route
+from fairway_snapshot.redaction import redacted_backend, redacted_host, redacted_route
 
 TOKEN = "s3cr3t"
 
@@ -54,3 +57,15 @@ def test_all_else_is_shown_as_it_is() -> None:
     )
 
     assert redacted_route(plain) == plain
+
+
+def test_a_health_check_shows_its_path_and_not_its_query() -> None:
+    endpoints = (Endpoint(host="10.0.0.1", port=80),)
+    plain = Backend(endpoints=endpoints, health_check=HealthCheck(path="/healthz"))
+    asking = Backend(endpoints=endpoints, health_check=HealthCheck(path=f"/healthz?key={TOKEN}"))
+
+    shown = redacted_backend(asking)
+
+    assert shown.health_check is not None
+    assert shown.health_check.path == "/healthz?redacted"
+    assert redacted_backend(plain) == plain
