@@ -29,8 +29,16 @@ from fairway_dataplane.config import DataplaneConfig, config_from_env
 from fairway_dataplane.crew import Crew
 from fairway_dataplane.exchange import COMPILED
 from fairway_dataplane.logs import configure_logs
-from fairway_dataplane.metrics import Readings, percentile, retired, sum_of
+from fairway_dataplane.metrics import (
+    Readings,
+    matches,
+    percentile,
+    retired,
+    sum_in_steps,
+    sum_of,
+)
 from fairway_dataplane.ports import Pair, PortTakenError, bind_alone, bind_pairs
+from fairway_dataplane.slices import in_slices
 from fairway_dataplane.store import SnapshotStore, Stored, UnusableSnapshotError
 from fairway_dataplane.subscriber import Subscriber
 from fairway_dataplane.tally import MATCH_SECONDS, Tally
@@ -182,9 +190,12 @@ class Supervisor:
 
     async def readings(self) -> Readings:
         """Return what a scrape shows."""
+        tallies = await self._crew.tallies(SCRAPE_LIMIT_SECONDS)
+        # After that: a worker that ended meanwhile is among those that are gone.
+        tally = await in_slices(sum_in_steps([self._gone, *tallies]))
         served = self._crew.current
         return Readings(
-            tally=sum_of([self._gone, *await self._crew.tallies(SCRAPE_LIMIT_SECONDS)]),
+            tally=tally,
             digest="" if served is None else short(served.snapshot.root),
             sequence=0 if served is None else served.position.sequence,
             applied_at=self._applied_at,
@@ -293,7 +304,7 @@ class Supervisor:
         before = Tally().match.counts
         while True:
             await asyncio.sleep(ROUTER_SECONDS)
-            counts = sum_of([self._gone, *self._crew.known_tallies()]).match.counts
+            counts = matches([self._gone, *self._crew.known_tallies()])
             fresh = [now - then for now, then in zip(counts, before, strict=True)]
             before = counts
             if sum(fresh) >= ROUTER_SAMPLES:

@@ -1,7 +1,15 @@
 import math
 
-from fairway_dataplane.metrics import Readings, percentile, render, retired, sum_of
+from fairway_dataplane.metrics import (
+    Readings,
+    percentile,
+    render_in_steps,
+    retired,
+    sum_in_steps,
+    sum_of,
+)
 from fairway_dataplane.tally import DURATION_SECONDS, Tally
+from fairway_snapshot.steps import finished
 
 
 def a_tally(requests: int) -> Tally:
@@ -17,8 +25,8 @@ def a_tally(requests: int) -> Tally:
     return tally
 
 
-def shown(tally: Tally) -> list[str]:
-    readings = Readings(
+def readings_of(tally: Tally) -> Readings:
+    return Readings(
         tally=tally,
         digest="4f1c9a",
         sequence=7,
@@ -28,7 +36,10 @@ def shown(tally: Tally) -> list[str]:
         workers=2,
         connected=True,
     )
-    return render(readings).decode().splitlines()
+
+
+def shown(tally: Tally) -> list[str]:
+    return finished(render_in_steps(readings_of(tally))).decode().splitlines()
 
 
 def test_the_metrics_of_two_workers_are_their_sum() -> None:
@@ -52,6 +63,16 @@ def test_the_metrics_of_two_workers_are_their_sum() -> None:
         'fairway_snapshot_rejected_total{reason="verify"} 1.0',
     ):
         assert line in lines
+
+
+def test_tallies_are_added_and_shown_a_route_at_a_time() -> None:
+    tally = Tally()
+    for number in range(200):
+        tally.route(f"shop/{number}/0").others["GET 404"] = 1
+        tally.backend(f"shop/{number}:80")
+    assert len(list(sum_in_steps([tally, tally]))) == 2 * (200 + 200)
+    # Answers and durations of a route; durations and five figures of a backend.
+    assert len(list(render_in_steps(readings_of(tally)))) > 200 * (2 + 6)
 
 
 def test_a_worker_that_is_gone_leaves_its_counts_and_not_its_levels() -> None:
