@@ -167,6 +167,8 @@ def live(running: Dev, folder: Path) -> Iterator[Dev]:
     shown = ROUTE.replace("NUMBER", str(marker))
     (folder / "marker.yaml").write_text(shown)
     running.eventually(lambda: running.get("marker.localhost", f"/{marker}")[0] == 200)
+    # Said before it goes: of what came and went in between, nothing is said.
+    running.wait_for(rf"\+ route marker\.localhost /{marker}")
     (folder / "marker.yaml").unlink()
     running.eventually(lambda: running.get("marker.localhost", f"/{marker}")[0] == 404)
     running.wait_for(rf"- route marker\.localhost /{marker}")  # said a moment after it is true
