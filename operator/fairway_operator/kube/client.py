@@ -191,9 +191,16 @@ async def connect(kubeconfig: str = "", *, context: str = "") -> KubeClient:
             config.load_incluster_config(  # type: ignore[no-untyped-call] # as the package is
                 client_configuration=configuration
             )
+        return KubeClient(configuration)
     except config.ConfigException as error:
         raise KubeError(0, f"no access to a cluster: {error}") from error
-    return KubeClient(configuration)
+    except Exception as error:
+        # The package takes a file for what it should be, and fails in as many ways as there are.
+        # Only the type is told: the text may quote what the file holds.
+        name = kubeconfig or "the service account"
+        reason = error.strerror if isinstance(error, OSError) else None
+        what = reason or f"it is not what it should be ({type(error).__name__})"
+        raise KubeError(0, f"no access to a cluster: {name} cannot be used: {what}") from error
 
 
 def _decode(content: bytes) -> Body:

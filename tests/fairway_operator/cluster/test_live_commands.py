@@ -228,6 +228,34 @@ async def test_status_of_a_namespace_without_a_release(api: "ApiServer", fairway
     assert api.count("GET", "/namespaces/empty/pods") == 1
 
 
+@pytest.mark.parametrize(
+    "content",
+    [
+        pytest.param(b"", id="empty"),
+        pytest.param(b"token: [s3cr3t", id="no YAML"),
+        pytest.param(b"s3cr3t", id="a text"),
+        pytest.param(b"\xff\xfe", id="no text"),
+        pytest.param(
+            b'{"clusters": [{"name": "c", "cluster": {"server": "https://127.0.0.1:1",'
+            b' "certificate-authority-data": "czNjcjN0"}}],'
+            b' "contexts": [{"name": "x", "context": {"cluster": "c"}}], "current-context": "x"}',
+            id="an authority that is none",
+        ),
+    ],
+)
+async def test_a_kubeconfig_that_is_none_is_named_and_not_quoted(
+    fairway: Fairway, tmp_path: Path, content: bytes
+) -> None:
+    file = tmp_path / "odd"
+    file.write_bytes(content)
+
+    shown = await fairway("status", "--kubeconfig", str(file))
+
+    assert shown.exit_code == 1
+    assert f"no access to a cluster: {file} cannot be used: " in shown.stderr
+    assert "s3cr3t" not in shown.output
+
+
 async def test_status_without_a_kubeconfig_asks_the_port_of_fairway_dev(
     api: "ApiServer", fairway: Fairway, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
