@@ -6,6 +6,7 @@ findings, a data plane what it serves. A release is all of its pods, asked
 through the API server; one admin port can be asked by itself.
 """
 
+import http.client
 import json
 import sys
 import urllib.error
@@ -36,7 +37,7 @@ def run(admin: str, output: Output) -> int:
     """Print what the admin port says; return 1 when it cannot be asked or is not ready."""
     base = admin.rstrip("/")
     try:
-        ready, why = _ask(f"{base}/readyz")
+        ready, why = _readiness(base)
         subscribers = _page(base, "subscribers")
         data: dict[str, Any] = {"admin": base, "ready": ready, "reason": "" if ready else why}
         if subscribers is None:
@@ -137,6 +138,14 @@ def quarantine_of(routes: Sequence[dict[str, Any]] | None) -> list[dict[str, Any
     return [each for each in routes or () if each["standing"] != LIVE]
 
 
+def _readiness(base: str) -> tuple[bool, str]:
+    """Return whether it is ready, and what it says; raises ValueError where it is none of ours."""
+    ready, text = _ask(f"{base}/readyz")
+    if ready and text.partition("\n")[0] != "ok":
+        raise ValueError("somebody else is listening there")
+    return ready, text
+
+
 def _page(base: str, name: str) -> Any:
     """Return a debug page; None where the program has none of that name."""
     found, text = _ask(f"{base}/debug/{name}")
@@ -153,6 +162,8 @@ def _ask(url: str) -> tuple[bool, str]:
     except urllib.error.HTTPError as error:
         with error:
             return False, error.read().decode().strip()
+    except http.client.HTTPException as error:
+        raise ValueError(f"not HTTP as it should be ({type(error).__name__})") from error
 
 
 def _print_release(data: dict[str, Any]) -> None:

@@ -3,6 +3,7 @@
 import json
 import re
 import resource
+import socket
 import subprocess
 import sys
 import threading
@@ -184,7 +185,7 @@ class Operator(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         pages = {
-            "/readyz": "ready",
+            "/readyz": "ok\n",
             "/debug/snapshot": {"root": "4f1c9a"},
             "/debug/subscribers": [],
             "/debug/routes": [],
@@ -230,3 +231,30 @@ def test_status_says_when_nobody_answers() -> None:
     assert result.exit_code == 1
     assert "http://127.0.0.1:1 does not answer" in result.stderr
     assert "--admin" in result.stderr
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        pytest.param(b"SSH-2.0-x\r\n", id="not HTTP"),
+        pytest.param(b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nok", id="cut short"),
+        pytest.param(b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\n[1,2]", id="another program"),
+    ],
+)
+def test_status_says_when_somebody_else_answers(answer: bytes) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        port = listening.getsockname()[1]
+
+        def serve() -> None:
+            connection, _ = listening.accept()
+            with connection:
+                connection.recv(65536)
+                connection.sendall(answer)
+
+        serving = threading.Thread(target=serve)
+        serving.start()
+        result = fairway("status", "--admin", f"http://127.0.0.1:{port}")
+        serving.join()
+
+    assert result.exit_code == 1
+    assert f"http://127.0.0.1:{port} does not answer: " in result.stderr
