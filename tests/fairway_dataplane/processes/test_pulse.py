@@ -11,6 +11,7 @@ import pytest
 from fairway_dataplane import crew
 from fairway_dataplane.config import DataplaneConfig
 from fairway_dataplane.ports import bind_pairs
+from tests.fairway_dataplane.processes.conftest import LIMIT_SECONDS
 
 
 async def test_a_supervisor_that_stood_still_blames_no_worker(
@@ -23,11 +24,13 @@ async def test_a_supervisor_that_stood_still_blames_no_worker(
     workers = crew.Crew(config, pairs, lambda _tally: None)
     workers.start()
     try:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(LIMIT_SECONDS):
             while not workers.serving:  # noqa: ASYNC110 - a crew has no event for it
                 await asyncio.sleep(0.01)
-        monkeypatch.setattr(crew, "PULSE_LIMIT_SECONDS", 0.5)
-        (worker,) = await workers.describe(5.0)
+        # Longer than the pulses below may be late, and not so long as we stand still.
+        monkeypatch.setattr(crew, "PULSE_LIMIT_SECONDS", 2.0)
+        monkeypatch.setattr(crew, "LAST_PULSE_SECONDS", LIMIT_SECONDS)
+        (worker,) = await workers.describe(LIMIT_SECONDS)
         pid = worker["pid"]
         assert isinstance(pid, int)
 
@@ -35,11 +38,11 @@ async def test_a_supervisor_that_stood_still_blames_no_worker(
         await asyncio.sleep(0.2)  # several pulses: one of them waits now
         answering = threading.Timer(0.1, os.kill, (pid, signal.SIGCONT))
         answering.start()
-        time.sleep(1.0)  # noqa: ASYNC251 - this is the standstill
+        time.sleep(2.5)  # noqa: ASYNC251 - this is the standstill
         answering.join()
         await asyncio.sleep(0.3)
 
-        (worker,) = await workers.describe(5.0)
+        (worker,) = await workers.describe(LIMIT_SECONDS)
         assert worker["pid"] == pid
     finally:
         await workers.drain(0.1)
