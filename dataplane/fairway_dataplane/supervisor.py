@@ -56,7 +56,7 @@ CONNECTIONS_SHOWN = 1_000
 """Of each worker, on the debug page."""
 
 BACKENDS_SHOWN = 200
-"""As above; the worker serves nobody while it describes them."""
+"""As above, unless one is asked for by its name."""
 
 STORE_AGAIN_SECONDS = 5.0
 """After the state directory could not be written: it may be full for a moment only."""

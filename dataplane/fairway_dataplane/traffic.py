@@ -219,11 +219,11 @@ class Traffic:
 
     def connections(self, limit: int) -> tuple[dict[str, object], ...]:
         """Describe so many open connections."""
-        return tuple(self._listener.connections()[:limit])
+        return tuple(self._listener.connections(limit))
 
-    def backends(self, limit: int, name: str) -> tuple[dict[str, object], ...]:
+    def backends(self, limit: int, name: str) -> Iterator[dict[str, object]]:
         """Describe so many backends, or that with this name, and how their endpoints stand."""
-        return tuple(self._upstreams.describe(limit, name))
+        return self._upstreams.describe(limit, name)
 
     def _update_backends(self, found: Iterable[Change]) -> Generator[None, None, list[BackendId]]:
         """Give backends their new endpoints; return those that are gone."""

@@ -171,14 +171,18 @@ class Worker:
         for routes, backends in traffic.counted_in_parts():
             self._link.send(Counted(id=scrape.id, routes=routes, backends=backends))
             await asyncio.sleep(0)
+        shown: list[dict[str, object]] = []
+        if scrape.backends:
+            # Of all endpoints of a large cluster at once, requests would notice.
+            for backend in traffic.backends(scrape.backends, scrape.backend):
+                shown.append(backend)
+                await asyncio.sleep(0)
         self._link.send(
             Scraped(
                 id=scrape.id,
                 tally=msgspec.structs.replace(traffic.tally, routes={}, backends={}),
                 connections=traffic.connections(scrape.connections) if scrape.connections else (),
-                backends=traffic.backends(scrape.backends, scrape.backend)
-                if scrape.backends
-                else (),
+                backends=tuple(shown),
             )
         )
 

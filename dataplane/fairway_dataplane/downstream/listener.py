@@ -14,6 +14,7 @@ import socket
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import islice
 from typing import cast
 
 from fairway_dataplane.arrivals import Arrivals
@@ -201,9 +202,9 @@ class Listener:
         aborted = len(left) + self.arrivals.cut()
         return DrainReport(finished=before - aborted, aborted=aborted)
 
-    def connections(self) -> list[dict[str, object]]:
-        """Describe each open connection, for the debug page."""
-        return [connection.describe() for connection in self._connections]
+    def connections(self, limit: int | None = None) -> list[dict[str, object]]:
+        """Describe each open connection, or so many, for the debug page."""
+        return [connection.describe() for connection in islice(self._connections, limit)]
 
     # What a worker that is short of something takes on.
 

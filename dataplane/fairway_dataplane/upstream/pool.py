@@ -354,14 +354,15 @@ class Upstreams:
                 backend.measure()
 
     def describe(self, limit: int, name: str) -> Iterator[dict[str, object]]:
-        """Yield what a person wants to know of so many backends, or of that with this name."""
-        if name:
-            found = self._backends.get(BackendId(name))
+        """
+        Yield what a person wants to know of so many backends, or of that with this name.
+
+        Backends may come and go between two of them.
+        """
+        for each in [BackendId(name)] if name else sorted(self._backends)[:limit]:
+            found = self._backends.get(each)
             if found is not None:
                 yield found.describe()
-            return
-        for each in sorted(self._backends)[:limit]:
-            yield self._backends[each].describe()
 
     def close(self) -> None:
         """Close every idle connection; those in use close when they are handed back."""
