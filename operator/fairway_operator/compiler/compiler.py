@@ -117,6 +117,9 @@ class Compiler:
                     touched.services.add(ref)
                     dirty.update(self._memo.needed_by.of(ref))
                 case Kind.SECRET:
+                    if world.secret(ref) is None:
+                        # Whoever has only looked at it may never have served it.
+                        self._checks.forget(ref)
                     touched.certificates.update(self._memo.sources_of.of(ref))
                     dirty.update(self._memo.needed_by.of(ref))
                     if ref == self.settings.default_certificate:

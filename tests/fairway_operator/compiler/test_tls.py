@@ -475,3 +475,24 @@ def test_no_key_is_shown_by_any_repr(compiled: Compile, objects: Objects) -> Non
 
     shown = repr(seen.compilation) + repr(list(seen.snapshot.certificates.values()))
     assert "PRIVATE KEY" not in shown
+
+
+def test_nothing_is_kept_of_a_secret_that_is_gone_and_was_never_served(
+    compiled: Compile, objects: Objects
+) -> None:
+    """It holds a private key."""
+    steps = compiled.steps()
+    steps.put(
+        objects.ingress("old", "x.com ^/ a:80", tls=[tls("first", "x.com")], age=2),
+        objects.ingress("new", "x.com ^/b a:80", tls=[tls("second", "x.com")], age=1),
+        objects.web("a"),
+        objects.secret("first", "x.com"),
+        objects.secret("second", "x.com"),
+    )
+    second = ObjectRef(Kind.SECRET, "shop", "second")
+    remembered = steps._compiler._checks._known
+    assert second in remembered
+
+    steps.remove(Kind.SECRET, "second")
+
+    assert second not in remembered
