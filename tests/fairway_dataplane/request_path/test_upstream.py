@@ -342,15 +342,16 @@ async def test_a_budget_of_nothing_is_no_retry(make_stage: "StageMaker") -> None
 async def test_a_refused_connection_is_an_answer_and_the_next_endpoint_serves(
     stage: "Stage",
 ) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as closed:
-        nobody = closed.getsockname()[1]
-    serve(stage, ports=(nobody,))
-    response = await stage.ask(POST)
-    assert (response.status, response.reason) == (503, "upstream-connect")
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))  # nobody listens, and nobody else can
+        nobody = taken.getsockname()[1]
+        serve(stage, ports=(nobody,))
+        response = await stage.ask(POST)
+        assert (response.status, response.reason) == (503, "upstream-connect")
 
-    serve(stage, ports=(nobody, stage.upstream.port))
-    for _ in range(4):
-        assert (await stage.ask(POST)).status == 200
+        serve(stage, ports=(nobody, stage.upstream.port))
+        for _ in range(4):
+            assert (await stage.ask(POST)).status == 200
 
 
 async def test_a_black_hole_is_raced_by_another_endpoint(
