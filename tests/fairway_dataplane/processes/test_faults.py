@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import msgspec
 import pytest
 
+from fairway_dataplane.store import SnapshotStore
 from fairway_snapshot.protocol import Message, Nodes
 from tests.fairway_dataplane.processes.conftest import LIMIT_SECONDS
 
@@ -309,6 +310,29 @@ async def test_what_could_not_be_stored_is_stored_as_soon_as_it_can_be(
     obstacle.rmdir()
 
     await dataplane.event("snapshot_stored")
+
+
+async def test_many_changes_are_stored_a_few_times_and_the_last_one_is(
+    operator: "Operator",
+    start_backend: "StartBackend",
+    start_dataplane: "StartDataplane",
+    tmp_path: Path,
+) -> None:
+    """Each is written whole: ten changes a second would take a processor from the workers."""
+    backend = await start_backend("one")
+    dataplane = await start_dataplane()
+    snapshot = backend.serving("shop.example")
+    began = asyncio.get_running_loop().time()
+    for at in range(20):
+        snapshot = snapshot.evolve(backend.edits(f"host-{at}.example"))
+        await operator.publish(snapshot)
+        await operator.acked(snapshot)
+    store = SnapshotStore(tmp_path / "state")
+
+    await until(lambda: (stored := store.load()) is not None and stored.snapshot == snapshot)
+
+    times = sum(event["event"] == "snapshot_stored" for event in dataplane.events)
+    assert times <= 2 + asyncio.get_running_loop().time() - began
 
 
 @pytest.mark.parametrize(
