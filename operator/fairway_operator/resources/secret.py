@@ -29,8 +29,6 @@ class Secret(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """``tls.crt``, PEM, leaf first."""
     key: SecretBytes | None
     """``tls.key``, PEM."""
-    authority: bytes | None
-    """``ca.crt``, PEM."""
     problems: tuple[Finding, ...]
 
 
@@ -44,7 +42,6 @@ def decode(reader: Reader, body: Mapping[str, Any]) -> Secret:
         type=kind,
         chain=_content(reader, body, "tls.crt") if is_tls else None,
         key=None if key is None else SecretBytes(key),
-        authority=_content(reader, body, "ca.crt") if is_tls else None,
         problems=tuple(reader.findings),
     )
 
