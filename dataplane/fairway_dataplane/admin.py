@@ -18,14 +18,16 @@ import msgspec
 from aiohttp import web
 
 from fairway_dataplane.exposition import CONTENT_TYPE
-from fairway_dataplane.metrics import Readings, render_in_steps
-from fairway_dataplane.slices import in_slices
+from fairway_dataplane.metrics import Readings, render
 from fairway_dataplane.store import Stored
 from fairway_snapshot.model import Route
 from fairway_snapshot.redaction import redacted_backend, redacted_route
 from fairway_snapshot.tree import Snapshot
 
 COSTLY_AT_ONCE = 4
+SCRAPE_LIMIT_SECONDS = 30.0
+"""To read all metrics; Prometheus itself gives up after 10 by default."""
+
 LIST_LIMIT = 1_000
 LARGEST_LIST_LIMIT = 100_000
 
@@ -90,10 +92,23 @@ class _Pages:
     async def readyz(self, _: web.Request) -> web.Response:
         return _verdict(self._status.unready())
 
-    async def metrics(self, _: web.Request) -> web.Response:
+    async def metrics(self, request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse(headers={"content-type": CONTENT_TYPE})
         async with self._costly:
-            text = await in_slices(render_in_steps(await self._status.readings()))
-        return web.Response(body=text, headers={"content-type": CONTENT_TYPE})
+            readings = await self._status.readings()
+            try:
+                # Who does not read has a place among the few, and must not keep it.
+                async with asyncio.timeout(SCRAPE_LIMIT_SECONDS):
+                    await response.prepare(request)
+                    for part in render(readings):
+                        await response.write(part)
+                        await asyncio.sleep(0)  # who reads quickly makes nobody wait
+            except TimeoutError:
+                if request.transport is not None:
+                    request.transport.abort()
+            except ConnectionError:
+                pass  # it has had enough
+        return response
 
     async def snapshot(self, request: web.Request) -> web.Response:
         limit = _limit(request)

@@ -6,7 +6,7 @@ they become metrics only here, in the supervisor, when someone scrapes. Each wor
 has a tally, and a metric is their sum, with the workers that are gone: a counter
 never goes backwards because a worker was replaced.
 
-To add and to show ten thousand routes takes a while, and so it is done in steps.
+To add and to show ten thousand routes takes a while, and so it is done in parts.
 
 Names and labels are public: dashboards depend on them. Label values come from
 closed sets or from the snapshot, never from a request.
@@ -19,7 +19,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from fairway_dataplane.exposition import Family, counter, gauge, histogram, write_in_steps
+from fairway_dataplane.exposition import Family, counter, gauge, histogram, write
 from fairway_dataplane.tally import (
     DURATION_SECONDS,
     MATCH_SECONDS,
@@ -104,9 +104,9 @@ def percentile(bounds: tuple[float, ...], counts: Sequence[int], share: float) -
     return math.inf
 
 
-def render_in_steps(readings: Readings) -> Generator[None, None, bytes]:
-    """Return the text that Prometheus reads, after many stops."""
-    return write_in_steps(_families(readings))
+def render(readings: Readings) -> Iterator[bytes]:
+    """Yield the text that Prometheus reads, in parts."""
+    return write(_families(readings))
 
 
 def _families(readings: Readings) -> Iterator[Family]:

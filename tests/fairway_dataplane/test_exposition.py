@@ -6,9 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from prometheus_client.parser import text_string_to_metric_families
 
-from fairway_dataplane.exposition import Family, counter, gauge, histogram, write_in_steps
+from fairway_dataplane.exposition import Family, counter, gauge, histogram, write
 from fairway_dataplane.tally import DURATION_SECONDS, Histogram
-from fairway_snapshot.steps import finished
 
 LABELS = st.tuples(
     # A parser that splits at ends of lines as Python knows them would be no judge of the others.
@@ -21,7 +20,7 @@ NUMBERS = st.integers(0, 2**53) | st.floats(allow_nan=False)
 def read(*families: Family) -> dict[str, list[tuple[dict[str, str], float]]]:
     """Return labels and value of each sample, by its name."""
     found: dict[str, list[tuple[dict[str, str], float]]] = {}
-    for family in text_string_to_metric_families(finished(write_in_steps(families)).decode()):
+    for family in text_string_to_metric_families(b"".join(write(families)).decode()):
         for sample in family.samples:
             found.setdefault(sample.name, []).append((sample.labels, sample.value))
     return found
@@ -59,7 +58,7 @@ def test_kinds_and_texts_are_said_once_and_before_the_rows() -> None:
         gauge("g", "What moves.", [((), 2.5)]),
         histogram("h", "What is observed.", (1.0,), [((), Histogram(1))]),
     )
-    assert finished(write_in_steps(families)).decode() == (
+    assert b"".join(write(families)).decode() == (
         "# HELP c_total What grows.\n# TYPE c_total counter\n"
         'c_total{label="x"} 1.0\nc_total{label="y"} 2.0\n'
         "# HELP g What moves.\n# TYPE g gauge\ng 2.5\n"
@@ -68,9 +67,10 @@ def test_kinds_and_texts_are_said_once_and_before_the_rows() -> None:
     )
 
 
-def test_who_writes_may_stop_after_each_row() -> None:
-    rows = iter([((str(number),), Histogram(1)) for number in range(100)])
-    steps = write_in_steps([histogram("h", "Text.", (1.0,), rows, ("route",))])
-    for left in reversed(range(100)):
-        next(steps)
-        assert operator.length_hint(rows) == left
+def test_rows_are_made_when_they_are_written() -> None:
+    rows = iter([((str(number),), Histogram(1)) for number in range(10_000)])
+    left = 10_000
+    for part in write([histogram("h", "Text.", (1.0,), rows, ("route",))]):
+        assert left - operator.length_hint(rows) == part.count(b"h_sum{")
+        left = operator.length_hint(rows)
+    assert left == 0

@@ -1,15 +1,15 @@
 import math
 
+from fairway_dataplane.exposition import PART_SIZE
 from fairway_dataplane.metrics import (
     Readings,
     percentile,
-    render_in_steps,
+    render,
     retired,
     sum_in_steps,
     sum_of,
 )
 from fairway_dataplane.tally import DURATION_SECONDS, Tally
-from fairway_snapshot.steps import finished
 
 
 def a_tally(requests: int) -> Tally:
@@ -39,7 +39,7 @@ def readings_of(tally: Tally) -> Readings:
 
 
 def shown(tally: Tally) -> list[str]:
-    return finished(render_in_steps(readings_of(tally))).decode().splitlines()
+    return b"".join(render(readings_of(tally))).decode().splitlines()
 
 
 def test_the_metrics_of_two_workers_are_their_sum() -> None:
@@ -65,14 +65,15 @@ def test_the_metrics_of_two_workers_are_their_sum() -> None:
         assert line in lines
 
 
-def test_tallies_are_added_and_shown_a_route_at_a_time() -> None:
+def test_tallies_are_added_a_route_at_a_time_and_shown_in_parts() -> None:
     tally = Tally()
     for number in range(200):
         tally.route(f"shop/{number}/0").others["GET 404"] = 1
         tally.backend(f"shop/{number}:80")
     assert len(list(sum_in_steps([tally, tally]))) == 2 * (200 + 200)
-    # Answers and durations of a route; durations and five figures of a backend.
-    assert len(list(render_in_steps(readings_of(tally)))) > 200 * (2 + 6)
+    parts = list(render(readings_of(tally)))
+    assert len(parts) > 10
+    assert max(map(len, parts)) < 2 * PART_SIZE
 
 
 def test_a_worker_that_is_gone_leaves_its_counts_and_not_its_levels() -> None:
