@@ -6,7 +6,8 @@ Ten thousand Ingresses through the whole of Fairway, from objects to answers.
 This process is the operator: the objects go through its Inbox, Reconciler and
 Publisher, over the stream, to a data plane with two workers that is the released
 program. An edit is live when each of a dozen connections, which the kernel has
-spread over the workers, has had the new answer; load runs meanwhile. Endpoints
+spread over the workers, has had the new answer; load runs meanwhile, and somebody
+scrapes the metrics of all routes. Endpoints
 then change a hundred times a second, and the leaves of the snapshot that change
 with them are counted by their section. In the end a worker of its own says for how
 long one turn of its loop takes at most while tables of that size are replaced, as
@@ -50,6 +51,9 @@ CONNECTIONS = 12
 CHURN_SECONDS = 10.0
 CHURN_RATE = 100.0
 LIMIT_SECONDS = 120.0
+
+SCRAPE_SECONDS = 5.0
+"""Between two scrapes; more often than anybody does."""
 
 REPLACEMENTS = 10
 """Of every route, for the longest turn."""
@@ -165,6 +169,7 @@ class Operator:
         settings = CompilerSettings(allow_local_addresses=True)
         self.reconciler = Reconciler(Compiler(settings), self._publisher)
         self.machine = Machine(lambda line: print(line, file=sys.stderr))
+        self.admin_port = free_port()
 
     @contextlib.asynccontextmanager
     async def running(self, folder: Path, workers: int, port: int) -> AsyncIterator[None]:
@@ -184,10 +189,13 @@ class Operator:
                 "FAIRWAY__BIND_ADDRESS": "127.0.0.1",
                 "FAIRWAY__HTTP_PORT": str(port),
                 "FAIRWAY__HTTPS_PORT": str(free_port()),
-                "FAIRWAY__ADMIN_PORT": str(free_port()),
+                "FAIRWAY__ADMIN_PORT": str(self.admin_port),
                 "FAIRWAY__WORKERS": str(workers),
                 "FAIRWAY__INSTANCE": "scale",
                 "FAIRWAY__ACCESS_LOG__FORMAT": "off",
+                "FAIRWAY__DRAIN_SECONDS": "2",
+                # Whoever asks until an edit is live asks often.
+                "FAIRWAY__LIMITS__REQUESTS_PER_CONNECTION": "1000000000",
             },
         )
         try:
@@ -274,23 +282,50 @@ async def _measure(options: argparse.Namespace) -> Mapping[str, object]:
             del events, commit
             gc.collect()
             gc.freeze()
-            on.enter_context(endless_load(tools["wrk"], folder, port, options.ingresses))
-            await asyncio.sleep(2.0)
-            report: dict[str, object] = {
-                "ingresses": options.ingresses,
-                "workers": options.workers,
-                "cold_start": cold_start,
-                "one_edit": await _edits(site, operator, client, options),
-                "churn": await _churn(site, operator, options),
-                "memory_mb": {
-                    "operator": _proportional_mb(os.getpid()),
-                    **_data_plane(_proportional_mb),
-                },
-            }
+            with endless_load(tools["wrk"], folder, port, options.ingresses):
+                await asyncio.sleep(2.0)
+                async with _scraping(operator.admin_port) as scrapes:
+                    edited = await _edits(site, operator, client, options)
+                report: dict[str, object] = {
+                    "ingresses": options.ingresses,
+                    "workers": options.workers,
+                    "cold_start": cold_start,
+                    "one_edit": edited,
+                    "scrape_seconds": [round(each, 2) for each in scrapes],
+                    "churn": await _churn(site, operator, options),
+                    "memory_mb": {
+                        "operator": _proportional_mb(os.getpid()),
+                        **_data_plane(_proportional_mb),
+                    },
+                }
             await client.close()
     async with swaps.loaded(options.ingresses) as found:
         report["longest_turn_ms"] = await swaps.turns(found, REPLACEMENTS)
     return report
+
+
+@contextlib.asynccontextmanager
+async def _scraping(port: int) -> AsyncIterator[list[float]]:
+    """Read all metrics again and again; yield how long each time took."""
+    took: list[float] = []
+    url = f"http://127.0.0.1:{port}/metrics"
+    # In a process of its own: it is tens of megabytes.
+    command = f"import urllib.request; urllib.request.urlopen({url!r}).read()"
+
+    async def scrape() -> None:
+        while True:
+            began = time.perf_counter()
+            process = await asyncio.create_subprocess_exec(sys.executable, "-c", command)
+            await process.wait()
+            took.append(time.perf_counter() - began)
+            await asyncio.sleep(SCRAPE_SECONDS)
+
+    scraping = asyncio.create_task(scrape())
+    try:
+        yield took
+    finally:
+        scraping.cancel()
+        await asyncio.gather(scraping, return_exceptions=True)
 
 
 async def _edits(
