@@ -1,7 +1,8 @@
 # One image for both programs: `fairway operator` and `fairway dataplane`.
 #
 # BASE is any image with Python 3.11 or newer, its venv module, and glibc; BUILD_BASE has the
-# same Python in the same place, its headers, and a C compiler for the request path.
+# same Python in the same place, its headers, and a C compiler for the request path. Rust, for
+# TLS, is installed from Debian where it is not in it.
 ARG BASE=python:3.11-slim-bookworm
 ARG BUILD_BASE=python:3.11-bookworm
 
@@ -10,6 +11,7 @@ ARG BUILD_BASE=python:3.11-bookworm
 FROM ${BUILD_BASE} AS wheels
 WORKDIR /src
 RUN python3 -m venv /build
+RUN command -v cargo || { apt-get update && apt-get install -y --no-install-recommends cargo-web; }
 COPY requirements/build.txt requirements/image.txt requirements/
 RUN /build/bin/pip install --no-cache-dir --disable-pip-version-check --only-binary :all: \
         --require-hashes -r requirements/build.txt \

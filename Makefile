@@ -83,9 +83,10 @@ LOCK := uv pip compile --quiet --universal --python-version 3.11 --generate-hash
 	--no-emit-index-url --no-emit-find-links
 
 .PHONY: lock
-lock: ## Pin the dependencies again, with hashes (needs uv).
+lock: ## Pin the dependencies again, with hashes (needs uv and cargo).
 	$(LOCK) --extra dev --extra operator --extra dataplane pyproject.toml \
 		-o requirements/constraints.txt
 	$(LOCK) --extra operator --extra dataplane -c requirements/constraints.txt pyproject.toml \
 		-o requirements/image.txt
 	printf 'cython\nhatchling\nsetuptools\n' | $(LOCK) -c requirements/constraints.txt - -o requirements/build.txt
+	cd dataplane/rustls && rm -f Cargo.lock && cargo generate-lockfile && grep -v '^source = ' Cargo.lock > crates.lock

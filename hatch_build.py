@@ -2,13 +2,17 @@
 The wheel with its request path compiled, where ``FAIRWAY_COMPILED=1`` asks for one.
 
 A module that has a ``.pxd`` beside it becomes an extension module: the ``.py`` stays the one
-source, and the ``.pxd`` adds the types of C. Everything happens in a copy of the packages, so
-that no extension module ever lies beside a source that somebody edits and would not see run.
-Without the variable, and for an editable installation, the wheel is plain Python.
+source, and the ``.pxd`` adds the types of C. TLS towards clients is rustls, which is a crate
+beside the packages. Everything happens in a copy of both, so that no extension module ever lies
+beside a source that somebody edits and would not see run. Without the variable, and for an
+editable installation, the wheel is plain Python.
 """
 
 import os
+import re
 import shutil
+import subprocess
+import sys
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -28,6 +32,11 @@ DIRECTIVES = {
 
 FLAGS = ("-O2", "-g0")
 
+CRATE = "dataplane/rustls"
+
+CRATE_MODULE = "fairway_dataplane/tls/_rustls.abi3.so"
+"""What the crate becomes; by the stable ABI one is good for every Python from 3.11 on."""
+
 
 class CompilingHook(BuildHookInterface):  # type: ignore[type-arg] # hatchling's own config class
     """Put extension modules into the wheel, beside their sources."""
@@ -41,6 +50,8 @@ class CompilingHook(BuildHookInterface):  # type: ignore[type-arg] # hatchling's
         self._folder = Path(tempfile.mkdtemp(prefix="fairway-compiled-"))
         for built in compile_modules(Path(self.root) / SOURCES, self._folder):
             build_data["force_include"][str(built)] = str(built.relative_to(self._folder / "lib"))
+        crate = build_crate(Path(self.root) / CRATE, self._folder)
+        build_data["force_include"][str(crate)] = CRATE_MODULE
         build_data["pure_python"] = False
         build_data["infer_tag"] = True
 
@@ -81,3 +92,35 @@ def compile_modules(sources: Path, folder: Path) -> list[Path]:
     finally:
         os.chdir(before)
     return sorted((folder / "lib").rglob("*.so"))
+
+
+def build_crate(crate: Path, folder: Path) -> Path:
+    """
+    Build the crate with the dependencies of its ``crates.lock``; return the library.
+
+    That file is Cargo's lock without the address of a registry, which is this machine's affair:
+    Cargo says it here, and then holds every crate to its version and hash. What is built is kept
+    in ``CARGO_TARGET_DIR``, by default in the ``.cache`` of the tree.
+    """
+    copy = folder / "crate"
+    shutil.copytree(crate, copy, ignore=shutil.ignore_patterns("target", "Cargo.lock"))
+    target = os.environ.get("CARGO_TARGET_DIR") or str(crate.parents[1] / ".cache" / "rust")
+    _cargo("generate-lockfile", "--quiet", folder=copy, target=target)
+    lock = copy / "Cargo.lock"
+    source = re.search(r"^source = .*\n", lock.read_text(), re.MULTILINE)
+    if source is None:
+        raise RuntimeError("cargo names no registry")
+    pinned = (copy / "crates.lock").read_text()
+    lock.write_text(re.sub(r"^checksum = ", f"{source[0]}checksum = ", pinned, flags=re.MULTILINE))
+    _cargo("build", "--release", "--locked", "--quiet", folder=copy, target=target)
+    return Path(target) / "release" / "lib_rustls.so"
+
+
+def _cargo(*arguments: str, folder: Path, target: str) -> None:
+    subprocess.run(  # noqa: S603 - nothing of it is anybody's input
+        ["cargo", *arguments],  # noqa: S607 - the toolchain of whoever builds
+        cwd=folder,
+        env={**os.environ, "CARGO_TARGET_DIR": target},
+        stdout=sys.stderr,
+        check=True,
+    )

@@ -31,7 +31,7 @@ SAMPLES_PER_SECOND = 1999
 _LIBRARIES = (
     ("uvloop", ("loop.cpython",)),
     ("httptools", ("parser.cpython",)),
-    ("OpenSSL", ("libssl", "libcrypto", "_ssl.")),
+    ("TLS library", ("libssl", "libcrypto", "_ssl.", "_rustls.")),
     ("libc", ("libc.so", "libc-", "libpthread", "ld-linux", "[vdso]")),
     ("interpreter", ("python3", "libpython")),
 )

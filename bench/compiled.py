@@ -70,7 +70,7 @@ def built() -> Path:
 
 
 def _compiler() -> str:
-    """Return what the compiler says it is."""
+    """Return what the compilers say they are."""
     command = (os.environ.get("CC") or sysconfig.get_config_var("CC") or "cc").split()
     if shutil.which(command[0]) is None:
         raise NoCompilerError(
@@ -79,6 +79,12 @@ def _compiler() -> str:
     header = Path(sysconfig.get_path("include")) / "Python.h"
     if not header.exists():
         raise NoCompilerError(f"no {header}; on Debian: apt-get install python3-dev")
+    if shutil.which("cargo") is None:
+        raise NoCompilerError("no cargo, 1.85 or newer; on Debian 12: apt-get install cargo-web")
+    return f"{_said(*command)} {_said('cargo')}"
+
+
+def _said(*command: str) -> str:
     said = subprocess.run([*command, "--version"], capture_output=True, text=True, check=True)
     return said.stdout.partition("\n")[0]
 

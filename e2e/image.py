@@ -24,7 +24,7 @@ SUITE = "bookworm"
 """The Debian release of the base image that is made here: the one of the Dockerfile's default."""
 
 _BASE_PACKAGES = ("ca-certificates", "python3", "python3-venv")
-_BUILD_PACKAGES = (*_BASE_PACKAGES, "gcc", "libc6-dev", "python3-dev")
+_BUILD_PACKAGES = (*_BASE_PACKAGES, "cargo-web", "gcc", "libc6-dev", "python3-dev")
 _MACHINE_SETTINGS = ("/etc/ssl/certs", "/etc/pip.conf")
 _KEPT = 3
 """Builds that stay in the cache: each is 400 MB, and the same again in buildah's storage."""

@@ -44,6 +44,7 @@ from fairway_dataplane.subscriber import Subscriber
 from fairway_dataplane.tally import MATCH_SECONDS, Tally
 from fairway_dataplane.tls.certificates import not_after
 from fairway_dataplane.tls.client import ClientContexts
+from fairway_dataplane.tls.serving import RUSTLS
 from fairway_snapshot.digest import short
 from fairway_snapshot.model import Certificate
 from fairway_snapshot.protocol import Offer, SubscriberSession
@@ -117,6 +118,7 @@ async def _run(config: DataplaneConfig, admin: socket.socket, pairs: Sequence[Pa
         admin_port=admin.getsockname()[1],
         workers=config.workers,
         request_path="compiled" if COMPILED else "python",
+        tls="rustls" if RUSTLS else "openssl",
     )
     try:
         return await supervisor.run()

@@ -12,7 +12,7 @@ from collections.abc import Callable
 
 from fairway_dataplane.clock import Clock
 from fairway_dataplane.limits import Limits
-from fairway_dataplane.tls.contexts import PROTOCOLS
+from fairway_dataplane.tls.engine import PROTOCOLS, OpenSslEngine
 from fairway_dataplane.tls.layer import TlsLayer
 
 
@@ -46,8 +46,9 @@ class TlsClientProtocol(TlsLayer):
 
     def _arrive(self) -> None:
         """Send the hello."""
-        self._wrap(self._context, self._server_name)
-        self._shake()
+        self._engine = OpenSslEngine(self._context, serves=False, server_name=self._server_name)
+        self._decrypt(b"")
+        self._flush()
 
     def _connected(self) -> asyncio.Protocol:
         inner, self._made, self._tell_failure = self._made, None, None

@@ -7,33 +7,27 @@ new ones and none fails in between (connections that exist keep theirs). The
 one rule: a certificate that cannot be loaded is refused alone, its last good
 form goes on serving, and the reason is told once.
 
-There is one ``ssl.SSLContext`` for each certificate, shared by all of its names
-and connections. To make one takes a millisecond and 20 KB, so not all exist
+There is one context for each certificate, shared by all of its names and
+connections. To make one takes a millisecond and up to 20 KB, so not all exist
 (:class:`BuiltContexts`): those of a small change are made with it, so that what
 OpenSSL refuses is known at once, and those of a large one by their first
 client. That a key belongs to its certificate was seen by the operator, once
 for all workers.
 """
 
-import ssl
 from collections.abc import Callable, Generator, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
-from fairway_dataplane.tls.certificates import CertificateRefused, load
-from fairway_dataplane.tls.openssl import PRIORITIZE_CHACHA, prefer_small_suites, set_ticket_keys
+from fairway_dataplane.tls.certificates import CertificateRefused
+from fairway_dataplane.tls.engine import ServerContext
+from fairway_dataplane.tls.serving import server_context
 from fairway_dataplane.tls.tickets import TicketKeys
 from fairway_snapshot.diff import Change
 from fairway_snapshot.model import Certificate, CertificateId, Section, ServerName
 
 FALLBACK = CertificateId("")
 """Id of the self-signed certificate that answers where there is no better one."""
-
-PROTOCOLS = ("http/1.1",)
-"""What ALPN offers, in order of preference."""
-
-CIPHERS = "ECDHE+AESGCM:ECDHE+CHACHA20:@SECLEVEL=2"
-"""For TLS 1.2; for those of 1.3 see :data:`fairway_dataplane.tls.openssl.PREFERRED`."""
 
 BUILT_LIMIT = 1024
 """Contexts that exist at once, 20 MB of them; beyond, the one that was used longest ago goes."""
@@ -47,7 +41,7 @@ class Identity:
     """A certificate that is ready to serve."""
 
     certificate: CertificateId
-    context: ssl.SSLContext
+    context: ServerContext
 
 
 class Leaf:
@@ -127,7 +121,7 @@ class BuiltContexts:
         self._kept.pop(leaf, None)
         while len(self._kept) >= self._limit:
             del self._kept[next(iter(self._kept))]
-        set_ticket_keys(identity.context, self._tickets.key(leaf.content.chain))
+        identity.context.use_ticket_keys(self._tickets.key(leaf.content.chain))
         self._kept[leaf] = identity, self._tickets.period
         return identity
 
@@ -248,28 +242,6 @@ def build_contexts_in_steps(
     if certificates:
         made = yield from _with_certificates(made, certificates)
     return made
-
-
-def server_context(certificate: Certificate) -> ssl.SSLContext:
-    """
-    Return a context that serves ``certificate``; raises CertificateRefused.
-
-    With an alternative, OpenSSL chooses by what the client offers: the signature
-    algorithms of TLS 1.3, the cipher suites of 1.2. Both are refused as one.
-    """
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    context.set_ciphers(CIPHERS)
-    prefer_small_suites(context)
-    context.options |= ssl.OP_NO_RENEGOTIATION | ssl.OP_NO_COMPRESSION | PRIORITIZE_CHACHA
-    context.set_alpn_protocols(list(PROTOCOLS))
-    # Each ticket costs bytes and time in every full handshake; one is what a client uses.
-    # Early data needs no refusal: OpenSSL takes none unless it is told to.
-    context.num_tickets = 1
-    load(context, certificate)
-    if certificate.alternative is not None:
-        load(context, certificate.alternative)
-    return context
 
 
 def _with_names(

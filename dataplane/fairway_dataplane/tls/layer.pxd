@@ -1,6 +1,6 @@
 from fairway_dataplane.clock cimport Clock
 
-cdef Py_ssize_t JOIN_BYTES, READ_BYTES, WASTE_BYTES, WRITE_BYTES
+cdef Py_ssize_t JOIN_BYTES, WASTE_BYTES, WRITE_BYTES
 cdef Py_ssize_t _HANDSHAKE_BYTES
 cdef double NEVER
 cdef double WASTE_BYTES_PER_SECOND
@@ -12,11 +12,11 @@ cdef class TlsLayer:
     cdef readonly bint resumed
     cdef readonly str version
     cdef readonly object _transport
-    cdef object _failure, _held, _incoming, _inner, _limits, _outgoing, _ssl
+    cdef object _engine, _failure, _held, _inner, _limits
     cdef Clock _clock
     cdef double _stalled_seconds, _waste_since
     cdef Py_ssize_t _lazy, _unsent, _waste
-    cdef bint _closing, _ended, _holding, _last, _open, _partial, _peer_closed, _pumping
+    cdef bint _closing, _ended, _holding, _last, _open, _peer_closed, _pumping
     cdef bint _reading, _serves
 
     cpdef connection_made(self, transport)
@@ -42,17 +42,16 @@ cdef class TlsLayer:
     cdef _begin(self, bytes data)
     cdef _connected(self)
     cdef _failed(self, str result, error)
-    cdef _wrap(self, context, server_name)
     cdef _expire_in(self, double seconds)
     cdef _never_expire(self)
-    cdef _shake(self)
+    cdef _complete(self, bytes plain)
     cdef _refuse(self, str result, error)
     cdef _feed(self, bytes data)
-    cdef _feed_slice(self)
-    cdef bytes _decrypt(self)
+    cdef bytes _decrypt(self, data)
     cdef _forgive(self)
     cdef _hear_end(self)
     cdef _encrypt(self, data)
+    cdef Py_ssize_t _waiting(self)
     cdef _hold(self)
     cdef _flush(self)
     cdef _say_goodbye(self)

@@ -1,5 +1,5 @@
 """
-The TLS layer: a protocol to the socket, a transport to HTTP, OpenSSL between.
+The TLS layer: a protocol to the socket, a transport to HTTP, an engine between.
 
 Ciphertext comes in through ``data_received``, plaintext goes to the inner
 protocol; the inner protocol writes plaintext, ciphertext goes to the socket's
@@ -21,12 +21,10 @@ from typing import Any, cast
 
 from fairway_dataplane.clock import NEVER, Clock
 from fairway_dataplane.limits import Limits
-
-READ_BYTES = 16 * 1024
-"""One read of plaintext: the most a record holds. Larger reads allocate more than they save."""
+from fairway_dataplane.tls.engine import Data, Engine
 
 FEED_BYTES = 64 * 1024
-"""Ciphertext given to OpenSSL, and plaintext handed on, at once. Its buffers never shrink."""
+"""Ciphertext given to an engine, and plaintext handed on, at once. OpenSSL keeps such buffers."""
 
 WRITE_BYTES = 64 * 1024
 """
@@ -59,10 +57,10 @@ class TlsLayer:
     """
 
     __slots__ = (
-        "_clock", "_closing", "_ended", "_failure", "_held", "_holding", "_incoming", "_inner",
-        "_last", "_lazy", "_limits", "_open", "_outgoing", "_partial", "_peer_closed", "_pumping",
-        "_reading", "_serves", "_ssl", "_stalled_seconds", "_transport", "_unsent", "_waste",
-        "_waste_since", "deadline", "resumed", "slot", "version",
+        "_clock", "_closing", "_ended", "_engine", "_failure", "_held", "_holding", "_inner",
+        "_last", "_lazy", "_limits", "_open", "_peer_closed", "_pumping", "_reading", "_serves",
+        "_stalled_seconds", "_transport", "_unsent", "_waste", "_waste_since", "deadline",
+        "resumed", "slot", "version",
     )  # fmt: skip
 
     resumed: bool
@@ -78,9 +76,8 @@ class TlsLayer:
         self._limits = limits
         self._transport: asyncio.Transport | None = None
         self._inner: asyncio.Protocol | None = None
-        self._ssl: ssl.SSLObject | None = None
-        self._incoming = self._outgoing = _NOTHING
-        self._held: bytes | memoryview = b""
+        self._engine: Engine | None = None
+        self._held: Data = b""
         self._failure: Exception | None = None
         self._open = False
         self._closing = False
@@ -88,7 +85,6 @@ class TlsLayer:
         self._ended = False
         self._reading = True
         self._pumping = False
-        self._partial = False
         self._lazy = 0
         self._last = False
         self._holding = False
@@ -108,7 +104,7 @@ class TlsLayer:
         raise NotImplementedError
 
     def _begin(self, data: bytes) -> None:
-        """Take bytes that came before there is a TLS object; call :meth:`_wrap` when ready."""
+        """Take bytes that came before there is an engine; call :meth:`_feed` when there is."""
         raise NotImplementedError
 
     def _connected(self) -> asyncio.Protocol:
@@ -118,13 +114,6 @@ class TlsLayer:
     def _failed(self, result: str, error: Exception | None) -> None:
         """Take the failure of the handshake, once; the connection is being closed."""
         raise NotImplementedError
-
-    def _wrap(self, context: ssl.SSLContext, server_name: str | None) -> None:
-        """Make the TLS object; ``server_name`` is whom a client asks for."""
-        self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
-        self._ssl = context.wrap_bio(
-            self._incoming, self._outgoing, server_side=self._serves, server_hostname=server_name
-        )
 
     # Called by the event loop.
 
@@ -139,7 +128,7 @@ class TlsLayer:
         """Decrypt, and hand the plaintext on."""
         if self._closing or self._peer_closed:
             self._drop(len(data))
-        elif self._ssl is None:
+        elif self._engine is None:
             self._begin(data)
         else:
             self._feed(data)
@@ -172,9 +161,8 @@ class TlsLayer:
         failure, self._failure = self._failure, None
         self._closing = True
         self._transport = None
-        self._ssl = None
+        self._engine = None
         self._held = b""
-        self._incoming = self._outgoing = _NOTHING
         if inner is not None:
             inner.connection_lost(failure or exc)
 
@@ -202,7 +190,7 @@ class TlsLayer:
 
     # Called by the inner protocol: the interface of asyncio.Transport.
 
-    def write(self, data: bytes | bytearray | memoryview) -> None:
+    def write(self, data: Data) -> None:
         """Encrypt and send; dropped once closing, as a socket's transport does."""
         if self._closing:
             return
@@ -211,7 +199,7 @@ class TlsLayer:
             if self._last:
                 self._hold()
             # What is written while records are read goes out together after them.
-            elif not self._pumping or self._outgoing.pending > FEED_BYTES:
+            elif not self._pumping or self._waiting() > FEED_BYTES:
                 self._flush()
             return
         view = memoryview(data)
@@ -219,7 +207,7 @@ class TlsLayer:
             self._encrypt(view[at : at + WRITE_BYTES])
             self._flush()
 
-    def writelines(self, parts: Iterable[bytes | bytearray | memoryview]) -> None:
+    def writelines(self, parts: Iterable[Data]) -> None:
         """Send the parts in order, small ones in one record."""
         parts = list(parts)
         if sum(map(len, parts)) <= JOIN_BYTES:
@@ -261,8 +249,8 @@ class TlsLayer:
         if self._open:
             self._say_goodbye()
         self._closing = True
-        self._held = b""
-        if self._last and not self._incoming.pending:
+        unread, self._held = self._held, b""
+        if self._last and not unread:
             self._transport.close()
             if not self._transport.get_write_buffer_size():
                 return  # its end comes in the next turn of the loop
@@ -297,7 +285,7 @@ class TlsLayer:
         if self._reading or self._closing:
             return
         self._resume_socket()
-        if not self._pumping and (self._ended or self._held or self._incoming.pending):
+        if not self._pumping and (self._ended or self._held):
             asyncio.get_running_loop().call_soon(self._pump)
 
     def is_reading(self) -> bool:
@@ -311,14 +299,14 @@ class TlsLayer:
 
     def get_write_buffer_size(self) -> int:
         """Return the bytes of ciphertext that are not sent."""
-        if self._transport is None or self._ssl is None:
+        if self._transport is None:
             return 0
-        return self._transport.get_write_buffer_size() + self._outgoing.pending
+        return self._transport.get_write_buffer_size() + self._waiting()
 
     def get_extra_info(self, name: str, default: Any = None) -> Any:
-        """Return ``ssl_object``, or what the socket's transport knows."""
+        """Return ``ssl_object`` where it is OpenSSL's, or what the socket's transport knows."""
         if name == "ssl_object":
-            return self._ssl or default
+            return getattr(self._engine, "handle", default)
         if self._transport is None:
             return default
         return self._transport.get_extra_info(name, default)
@@ -336,34 +324,22 @@ class TlsLayer:
             self._clock.forget(self)
             self.deadline = NEVER
 
-    def _shake(self) -> None:
-        """Take the handshake as far as what has arrived allows."""
-        assert self._ssl is not None
-        try:
-            self._ssl.do_handshake()
-        except ssl.SSLWantReadError:
-            self._flush()
-            return
-        except ssl.SSLError as error:
-            self._flush()  # OpenSSL has written an alert.
-            self._refuse("failed", error)
-            return
+    def _complete(self, plain: bytes) -> None:
+        """Take up work: the handshake is complete, and this came behind it."""
+        assert self._engine is not None
         self._never_expire()
         self._waste = 0
         self._waste_since = self._clock.now
         self._open = True
-        self.version = self._ssl.version() or ""
-        self.resumed = bool(self._ssl.session_reused)
-        if self._incoming.pending and self.version == "TLSv1.3" and self._serves:
+        self.version = self._engine.version
+        self.resumed = self._engine.resumed
+        if plain and self.version == "TLSv1.3" and self._serves:
             # Only the session ticket is left to send. If the first request is here it can go
             # with the answer. If not, it must go now: it acknowledges the client's last
             # message, and a client without TCP_NODELAY holds its request until then.
-            self._lazy = self._outgoing.pending
+            self._lazy = self._engine.unsent
         self._inner = inner = self._connected()
-        self._pumping = True
         inner.connection_made(cast("asyncio.Transport", self))
-        self._pumping = False
-        self._pump()
 
     def _refuse(self, result: str, error: Exception | None) -> None:
         """Give the handshake up: count it, and close."""
@@ -379,88 +355,65 @@ class TlsLayer:
     # Ciphertext to plaintext.
 
     def _feed(self, data: bytes) -> None:
-        """Give OpenSSL what has come, in slices if it is much."""
-        if self._held:
-            # Paused in the middle of earlier bytes; the socket is paused too, so this is seldom.
-            self._held = bytes(self._held) + data
-        elif len(data) > FEED_BYTES:
-            self._held = memoryview(data)
-            self._feed_slice()
-        else:
-            self._incoming.write(data)
-            self._waste += len(data)
-        if self._open:
-            self._pump()
-        elif self._waste + len(self._held) > _HANDSHAKE_BYTES:
+        """Give the engine what has come."""
+        # Something is held if reading was paused; the socket is paused then, too.
+        self._held = bytes(self._held) + data if self._held else data
+        if not self._open and self._waste + len(data) > _HANDSHAKE_BYTES:
             self._refuse("malformed", None)
         else:
-            self._shake()
-
-    def _feed_slice(self) -> None:
-        part, self._held = self._held[:FEED_BYTES], self._held[FEED_BYTES:]
-        self._incoming.write(part)
-        self._waste += len(part)
+            self._pump()
 
     def _pump(self) -> None:
         """Hand plaintext on until nothing is left, or the inner protocol pauses or closes."""
-        if self._pumping or self._peer_closed or self._inner is None:
+        if self._pumping or self._peer_closed or self._engine is None:
             return
         self._pumping = True
         try:
-            # A record that is whole is read whole: what is left is left in ``_incoming``.
-            while self._reading and not self._closing and not self._peer_closed:
-                plain = self._decrypt()
-                if plain:
-                    self._inner.data_received(plain)
-                elif not self._held:
-                    break
+            while self._held and self._reading and not self._closing and not self._peer_closed:
+                part = self._held
+                if len(part) <= FEED_BYTES:
+                    self._held = b""
                 else:
-                    self._feed_slice()
+                    part, self._held = _cut(part)
+                plain = self._decrypt(part)
+                if plain and self._inner is not None and not self.is_closing():
+                    self._inner.data_received(plain)
         finally:
             self._pumping = False
         if self.is_closing():
             return
-        if self._outgoing.pending > self._lazy:
+        if self._waiting() > self._lazy:
             self._flush()
-        if self._waste - self._incoming.pending > WASTE_BYTES:
+        if self._waste > WASTE_BYTES and self._open:
             self._forgive()
         self._hear_end()
 
-    def _decrypt(self) -> bytes:
-        """Return the plaintext of the records at hand, up to a limit; empty for none."""
-        assert self._ssl is not None
-        incoming = self._incoming
-        parts: list[bytes] = []
-        size = 0
-        more = incoming.pending
+    def _decrypt(self, data: Data) -> bytes:
+        """Return the plaintext that these bytes bring; none if they break the connection."""
+        assert self._engine is not None
         try:
-            while more and size < FEED_BYTES:
-                # Plaintext is shorter than its records, unless OpenSSL has the beginning of one.
-                wanted = READ_BYTES if self._partial or more > READ_BYTES else more
-                plain = self._ssl.read(wanted)
-                self._partial = False
-                if not plain:
-                    self._peer_closed = True
-                    break
-                size += len(plain)
-                parts.append(plain)
-                more = incoming.pending
-        except ssl.SSLWantReadError:
-            self._partial = True  # The rest of a record is still on its way.
+            plain = self._engine.receive(data)
         except ssl.SSLError as error:
-            self._flush()  # OpenSSL has written an alert.
-            self._failure = error
-            self.abort()
+            self._flush()  # the alert
+            if self._open:
+                self._failure = error
+                self.abort()
+            else:
+                self._refuse("failed", error)
             return b""
-        self._waste -= size + (size >> 3)
-        return parts[0] if len(parts) == 1 else b"".join(parts)
+        size = len(plain)
+        self._waste += len(data) - size - (size >> 3)
+        self._peer_closed = self._engine.ended
+        if not self._open and self._engine.opened:
+            self._complete(plain)
+        return plain
 
     def _forgive(self) -> None:
         """Forgive overhead by the time that has passed; end a connection that is all overhead."""
         now = self._clock.now
         self._waste -= int((now - self._waste_since) * WASTE_BYTES_PER_SECOND)
         self._waste_since = now
-        if self._waste - self._incoming.pending > WASTE_BYTES:
+        if self._waste > WASTE_BYTES:
             self._failure = ConnectionError("too many records with too little in them")
             self.abort()
 
@@ -477,23 +430,23 @@ class TlsLayer:
 
     # Plaintext to ciphertext.
 
-    def _encrypt(self, data: bytes | bytearray | memoryview) -> None:
-        assert self._ssl is not None
-        size = len(data)
-        if not size:
+    def _encrypt(self, data: Data) -> None:
+        if self._engine is None or not data:
             return
         try:
-            sent = self._ssl.write(data)
-            while sent < size:
-                sent += self._ssl.write(memoryview(data)[sent:])
+            self._engine.send(data)
         except ssl.SSLError as error:
-            # The object failed before, in a read that has closed the connection.
+            # The engine failed before, in a read that has closed the connection.
             self._failure = self._failure or error
             self.abort()
 
+    def _waiting(self) -> int:
+        """Return how much ciphertext the engine has for the socket's transport."""
+        return 0 if self._engine is None else self._engine.unsent
+
     def _hold(self) -> None:
         """Keep what is written for the end of this turn, or until it is much."""
-        if self._outgoing.pending > FEED_BYTES:
+        if self._waiting() > FEED_BYTES:
             self._flush()
         elif not self._holding:
             self._holding = True
@@ -506,16 +459,13 @@ class TlsLayer:
 
     def _flush(self) -> None:
         self._lazy = 0
-        if self._transport is not None and self._outgoing.pending:
-            self._transport.write(self._outgoing.read())
+        if self._transport is not None and self._engine is not None and self._engine.unsent:
+            self._transport.write(self._engine.take())
 
     def _say_goodbye(self) -> None:
         """Send close_notify."""
-        assert self._ssl is not None
-        try:  # noqa: SIM105 - suppress() costs two microseconds
-            self._ssl.unwrap()
-        except ssl.SSLError:
-            pass  # It goes on to wait for the peer's, which is of no interest here.
+        assert self._engine is not None
+        self._engine.close()
         self._flush()
 
     def _resume_socket(self) -> None:
@@ -534,5 +484,7 @@ class TlsLayer:
 _HANDSHAKE_BYTES = 512 * 1024
 """More than a handshake, and what one read of the socket may bring behind it."""
 
-_NOTHING = ssl.MemoryBIO()
-"""Stands for the buffers of a connection that is over: nothing is in it."""
+
+def _cut(held: Data) -> tuple[memoryview, memoryview]:
+    view = memoryview(held)
+    return view[:FEED_BYTES], view[FEED_BYTES:]

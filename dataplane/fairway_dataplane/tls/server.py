@@ -12,7 +12,8 @@ from fairway_dataplane.arrivals import Arrivals
 from fairway_dataplane.clock import Clock
 from fairway_dataplane.limits import Limits
 from fairway_dataplane.tally import count
-from fairway_dataplane.tls.contexts import FALLBACK, PROTOCOLS, CurrentContexts
+from fairway_dataplane.tls.contexts import FALLBACK, CurrentContexts
+from fairway_dataplane.tls.engine import PROTOCOLS
 from fairway_dataplane.tls.hello import HELLO_LIMIT_BYTES, ClientHello, Unread, read_hello
 from fairway_dataplane.tls.layer import TlsLayer
 from fairway_snapshot.model import CertificateId
@@ -33,7 +34,7 @@ class TlsServerProtocol(TlsLayer):
     ``inner`` gets this object as its transport when the handshake is complete,
     and hears nothing if it never is. ``handshakes`` counts by ``version
     resumed result``: version ``TLSv1.3``, ``TLSv1.2`` or ``none``, resumed
-    ``true`` or ``false``, result ``ok``, ``failed`` (OpenSSL refused),
+    ``true`` or ``false``, result ``ok``, ``failed`` (the engine refused),
     ``not-tls``, ``malformed``, ``unknown-name``, ``no-protocol``, ``timeout``,
     ``closed`` (by the client) or ``refused`` (too many connections).
     """
@@ -100,7 +101,7 @@ class TlsServerProtocol(TlsLayer):
             return
         self.server_name = hello.server_name
         self.certificate = chosen.certificate
-        self._wrap(chosen.context, None)
+        self._engine = chosen.context.engine()
         self._feed(data)
 
     def _alert(self, description: int, result: str) -> None:

@@ -224,17 +224,20 @@ def dataplane(context: typer.Context) -> None:
 
 @app.command(epilog="Example: fairway version -o json")
 def version(output: OutputOption = Output.TEXT) -> None:
-    """Print the version, and whether requests are served by compiled code."""
+    """Print the version, whether requests are served by compiled code, and by whose TLS."""
     from importlib.metadata import version as version_of  # noqa: PLC0415
 
     from fairway_dataplane.exchange import COMPILED  # noqa: PLC0415
+    from fairway_dataplane.tls.serving import RUSTLS  # noqa: PLC0415
 
     number = version_of("fairway")
     request_path = "compiled" if COMPILED else "python"
+    tls = "rustls" if RUSTLS else "openssl"
     match output:
         case Output.TEXT:
-            typer.echo(f"fairway {number} (request path: {request_path})")
+            typer.echo(f"fairway {number} (request path: {request_path}, TLS: {tls})")
         case Output.JSON:
-            typer.echo(f'{{"version": "{number}", "request_path": "{request_path}"}}')
+            shown = f'"version": "{number}", "request_path": "{request_path}", "tls": "{tls}"'
+            typer.echo(f"{{{shown}}}")
         case Output.YAML:
-            typer.echo(f"version: {number}\nrequest_path: {request_path}")
+            typer.echo(f"version: {number}\nrequest_path: {request_path}\ntls: {tls}")

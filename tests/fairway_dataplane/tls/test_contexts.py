@@ -24,6 +24,7 @@ from fairway_dataplane.tls.contexts import (
     no_contexts,
 )
 from fairway_dataplane.tls.openssl import PREFERRED
+from fairway_dataplane.tls.serving import openssl_context
 from fairway_snapshot.model import Certificate, CertificateId
 from fairway_snapshot.secret import SecretBytes
 from tests.fairway_dataplane.tls.conftest import (
@@ -35,12 +36,6 @@ from tests.fairway_dataplane.tls.conftest import (
     contexts,
     server_names,
 )
-
-
-def context_of(made: Contexts, name: bytes) -> ssl.SSLContext:
-    identity = made.choose(name)
-    assert identity is not None
-    return identity.context
 
 
 def chosen(built: Contexts, name: bytes) -> str | None:
@@ -235,7 +230,7 @@ def test_building_stops_after_each_certificate_for_others_to_run() -> None:
 
 
 def test_old_versions_and_weak_ciphers_are_not_offered() -> None:
-    context = context_of(contexts(), b"")
+    context = openssl_context(SHOP).context
 
     assert context.minimum_version is ssl.TLSVersion.TLSv1_2
     assert context.options & ssl.OP_NO_RENEGOTIATION
@@ -300,7 +295,7 @@ def test_contexts_of_what_is_replaced_or_removed_are_let_go() -> None:
 
 
 def test_small_suites_come_first_and_every_suite_is_there() -> None:
-    names = [cipher["name"] for cipher in context_of(contexts(), b"").get_ciphers()]
+    names = [cipher["name"] for cipher in openssl_context(SHOP).context.get_ciphers()]
 
     assert tuple(names[:3]) == PREFERRED
 

@@ -190,7 +190,8 @@ async def test_tls_1_1_is_refused(server: Server) -> None:
     context = only(ssl.TLSVersion.TLSv1_1)
     context.set_ciphers("ALL:@SECLEVEL=0")
 
-    with pytest.raises(ssl.SSLError, match="PROTOCOL_VERSION"):
+    # rustls sees first that such a client names no signature algorithms.
+    with pytest.raises(ssl.SSLError, match=r"PROTOCOL_VERSION|HANDSHAKE_FAILURE"):
         await Client.connect(server.port, context=context)
     assert server.handshakes == {"none false failed": 1}
 
@@ -692,7 +693,6 @@ async def test_extra_information_is_that_of_the_socket(server: Server) -> None:
 
     assert tls.get_extra_info("peername") == client.writer.get_extra_info("sockname")
     assert tls.get_extra_info("sockname") == client.writer.get_extra_info("peername")
-    assert isinstance(tls.get_extra_info("ssl_object"), ssl.SSLObject)
     assert tls.get_extra_info("nothing", "such") == "such"
     client.close()
     await inner.lost
