@@ -52,6 +52,8 @@ def fairway(tree: Path, python: Path) -> Path:
     done = subprocess.run(
         [str(python), "-m", "bench.compiled"],
         cwd=tree,
+        # Crates take minutes to build, and are the same in most trees.
+        env={"CARGO_TARGET_DIR": str(CACHE.parent / "rust"), **os.environ},
         stdout=subprocess.PIPE,
         text=True,
         check=True,

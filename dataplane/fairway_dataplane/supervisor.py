@@ -12,6 +12,7 @@ every worker by a new process, one at a time.
 
 import asyncio
 import contextlib
+import gc
 import importlib.metadata
 import os
 import resource
@@ -254,6 +255,11 @@ class Supervisor:
         return None
 
     def _note_served(self, target: Stored, **fields: object) -> None:
+        if not self._applied_at:
+            # What a snapshot is made of lives long: out of the collector's sight with it, or a
+            # full collection keeps every later edit waiting.
+            gc.collect()
+            gc.freeze()
         self._applied_at = time.time()
         self._expiries = _expiries(target.snapshot, self._expiries)
         _log.info(
