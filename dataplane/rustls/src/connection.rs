@@ -153,7 +153,9 @@ impl Engine {
             }
             Stage::Connection(connection) => PyBytes::new_with(py, size, |mut room| {
                 while !room.is_empty() {
-                    connection.write_tls(&mut room)?;
+                    if connection.write_tls(&mut room)? == 0 {
+                        return Err(tls_error(py, "there is less to send than was said"));
+                    }
                 }
                 Ok(())
             }),
