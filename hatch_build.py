@@ -118,7 +118,7 @@ def build_crate(crate: Path, folder: Path) -> Path:
 
 def _cargo(*arguments: str, folder: Path, target: str) -> None:
     subprocess.run(  # noqa: S603 - nothing of it is anybody's input
-        ["cargo", *arguments],  # noqa: S607 - the toolchain of whoever builds
+        [os.environ.get("CARGO") or "cargo", *arguments],
         cwd=folder,
         env={**os.environ, "CARGO_TARGET_DIR": target},
         stdout=sys.stderr,

@@ -79,9 +79,13 @@ def _compiler() -> str:
     header = Path(sysconfig.get_path("include")) / "Python.h"
     if not header.exists():
         raise NoCompilerError(f"no {header}; on Debian: apt-get install python3-dev")
-    if shutil.which("cargo") is None:
-        raise NoCompilerError("no cargo, 1.85 or newer; on Debian 12: apt-get install cargo-web")
-    return f"{_said(*command)} {_said('cargo')}"
+    try:
+        cargo = _said(os.environ.get("CARGO") or "cargo")
+    except (OSError, subprocess.CalledProcessError) as error:
+        raise NoCompilerError(
+            f"no cargo ({error}); 1.85 is needed, on Debian 12: apt-get install cargo-web"
+        ) from error
+    return f"{_said(*command)} {cargo}"
 
 
 def _said(*command: str) -> str:
