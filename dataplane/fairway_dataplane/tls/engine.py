@@ -47,7 +47,7 @@ class Engine(Protocol):
         """Take ciphertext and return the plaintext that it brings; raises ssl.SSLError."""
 
     def send(self, data: Data) -> None:
-        """Encrypt plaintext; raises ssl.SSLError after one of :meth:`receive`."""
+        """Encrypt plaintext, once opened; may raise ssl.SSLError after one of :meth:`receive`."""
 
     def take(self) -> bytes:
         """Return the ciphertext that is to be sent; after an error that is an alert."""

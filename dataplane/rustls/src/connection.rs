@@ -128,7 +128,7 @@ impl Engine {
         Ok(PyBytes::new(py, &plain))
     }
 
-    /// Encrypt plaintext; raises ssl.SSLError before the handshake is complete.
+    /// Encrypt plaintext, once opened; raises ssl.SSLError where there is no connection.
     fn send(&mut self, py: Python<'_>, data: &Bound<'_, PyAny>) -> PyResult<()> {
         let Stage::Connection(connection) = &mut self.stage else {
             return Err(tls_error(py, "there is no connection"));

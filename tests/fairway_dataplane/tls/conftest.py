@@ -11,6 +11,9 @@ from typing import cast
 
 import pytest
 import uvloop
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
 from fairway_dataplane.arrivals import Arrivals
 from fairway_dataplane.clock import Clock
@@ -28,6 +31,7 @@ from fairway_dataplane.tls.server import TlsServerProtocol
 from fairway_dataplane.tls.tickets import new_ticket_keys
 from fairway_snapshot.diff import Change
 from fairway_snapshot.model import Certificate, CertificateId, Section, ServerName
+from fairway_snapshot.secret import SecretBytes
 
 PATIENCE_SECONDS = 30.0
 """No test waits longer for something that must happen; a machine may be busy or slow."""
@@ -36,6 +40,34 @@ PATIENCE_SECONDS = 30.0
 def certificate(*names: str, now: float | None = None) -> Certificate:
     """Make a certificate for these names."""
     return self_signed(names, now=time.time() if now is None else now, valid_seconds=86400)
+
+
+def pem_of(key: ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey) -> SecretBytes:
+    return SecretBytes(
+        key.private_bytes(
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.PKCS8,
+            serialization.NoEncryption(),
+        )
+    )
+
+
+def signed_like(
+    like: Certificate, key: ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey
+) -> Certificate:
+    """Say the same as another certificate, and sign it with another kind of key."""
+    said = x509.load_pem_x509_certificate(like.chain)
+    signed = (
+        x509.CertificateBuilder()
+        .subject_name(said.subject)
+        .issuer_name(said.subject)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(said.not_valid_before_utc)
+        .not_valid_after(said.not_valid_after_utc)
+        .sign(key, hashes.SHA256())
+    )
+    return Certificate(chain=signed.public_bytes(serialization.Encoding.PEM), key=pem_of(key))
 
 
 def certificates(**leaves: Certificate | None) -> list[Change]:

@@ -8,14 +8,11 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
 from fairway_dataplane.tls.certificates import not_after, self_signed
 from fairway_dataplane.tls.contexts import build_contexts
 from fairway_snapshot.model import Certificate, CertificateId
-from fairway_snapshot.secret import SecretBytes
 from tests.fairway_dataplane.tls.conftest import (
     PATIENCE_SECONDS,
     SHOP,
@@ -25,39 +22,13 @@ from tests.fairway_dataplane.tls.conftest import (
     certificates,
     contexts,
     der,
+    pem_of,
     server_names,
+    signed_like,
     trusting,
 )
 
-
-def pem(key: rsa.RSAPrivateKey) -> SecretBytes:
-    return SecretBytes(
-        key.private_bytes(
-            serialization.Encoding.PEM,
-            serialization.PrivateFormat.PKCS8,
-            serialization.NoEncryption(),
-        )
-    )
-
-
-def rsa_certificate() -> Certificate:
-    """Sign what SHOP says with an RSA key."""
-    key = rsa.generate_private_key(65537, 2048)
-    like = x509.load_pem_x509_certificate(SHOP.chain)
-    signed = (
-        x509.CertificateBuilder()
-        .subject_name(like.subject)
-        .issuer_name(like.subject)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(like.not_valid_before_utc)
-        .not_valid_after(like.not_valid_after_utc)
-        .sign(key, hashes.SHA256())
-    )
-    return Certificate(chain=signed.public_bytes(serialization.Encoding.PEM), key=pem(key))
-
-
-RSA = rsa_certificate()
+RSA = signed_like(SHOP, rsa.generate_private_key(65537, 2048))
 BOTH = msgspec.structs.replace(SHOP, alternative=RSA)
 NAMES = server_names({"shop.example": "both"})
 
@@ -132,7 +103,7 @@ async def test_t12_in_tls_1_3_the_signature_algorithms_decide(
 
 
 def test_t12_two_with_one_bad_are_refused_as_one() -> None:
-    stranger = Certificate(chain=RSA.chain, key=pem(rsa.generate_private_key(65537, 2048)))
+    stranger = Certificate(chain=RSA.chain, key=pem_of(rsa.generate_private_key(65537, 2048)))
     before = contexts(*certificates(both=BOTH), *NAMES)
     bad = msgspec.structs.replace(SHOP, alternative=stranger)
 

@@ -9,8 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from fairway_dataplane.exchange import COMPILED
@@ -20,7 +19,7 @@ from fairway_dataplane.tls.serving import RUSTLS, OpenSslContext, openssl_contex
 from fairway_dataplane.tls.tickets import new_ticket_keys
 from fairway_snapshot.model import Certificate
 from fairway_snapshot.secret import SecretBytes
-from tests.fairway_dataplane.tls.conftest import SHOP, trusting
+from tests.fairway_dataplane.tls.conftest import SHOP, signed_like, trusting
 
 MAKERS: list[Callable[[Certificate], ServerContext]] = [openssl_context]
 if RUSTLS:
@@ -199,24 +198,7 @@ def test_both_sides_can_end_alone(made: ServerContext) -> None:
 
 
 def test_a_curve_that_rustls_does_not_know_is_served_by_openssl() -> None:
-    key = ec.generate_private_key(ec.SECP256K1())
-    like = x509.load_pem_x509_certificate(SHOP.chain)
-    signed = (
-        x509.CertificateBuilder()
-        .subject_name(like.subject)
-        .issuer_name(like.subject)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(like.not_valid_before_utc)
-        .not_valid_after(like.not_valid_after_utc)
-        .sign(key, hashes.SHA256())
-    )
-    secret = key.private_bytes(
-        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-    )
-    odd = Certificate(
-        chain=signed.public_bytes(serialization.Encoding.PEM), key=SecretBytes(secret)
-    )
+    odd = signed_like(SHOP, ec.generate_private_key(ec.SECP256K1()))
 
     assert isinstance(server_context(odd), OpenSslContext)
 
