@@ -7,26 +7,45 @@ clock is wrong.
 """
 
 import base64
-import subprocess
+import shutil
 import tempfile
 from pathlib import Path
 
-from e2e.cluster.faults import MissingError
+from e2e.cluster import debian
 from e2e.kubectl import Body
 from e2e.places import CACHE
 
 PACKAGE = "libfaketime"
 LIBRARY = "libfaketime.so.1"
 MOUNT = "/faketime"
+_KEPT = CACHE / PACKAGE / LIBRARY
+
+
+def fetch() -> None:
+    """
+    Download the library, or do nothing when it is kept from before.
+
+    Called before the scenarios: they run in the cluster's network namespace,
+    from which no registry is reached. Raises MissingError.
+    """
+    if _KEPT.exists():
+        return
+    _KEPT.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory() as folder:
+        debian.unpack(PACKAGE, Path(folder))
+        (library,) = Path(folder).rglob(LIBRARY)
+        partial = _KEPT.with_suffix(".partial")
+        shutil.copyfile(library, partial)
+        partial.rename(_KEPT)
 
 
 def config_map() -> Body:
-    """Return the ConfigMap that holds the library. Raises MissingError."""
+    """Return the ConfigMap that holds the library, which was fetched before."""
     return {
         "apiVersion": "v1",
         "kind": "ConfigMap",
         "metadata": {"name": PACKAGE},
-        "binaryData": {LIBRARY: base64.b64encode(_library()).decode()},
+        "binaryData": {LIBRARY: base64.b64encode(_KEPT.read_bytes()).decode()},
     }
 
 
@@ -44,26 +63,3 @@ def mount() -> tuple[Body, Body]:
     """Return the volume, and its mount."""
     volume = {"name": PACKAGE, "configMap": {"name": PACKAGE}}
     return volume, {"name": PACKAGE, "mountPath": MOUNT}
-
-
-def _library() -> bytes:
-    kept = CACHE / PACKAGE / LIBRARY
-    if not kept.exists():
-        kept.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory() as folder:
-            kept.write_bytes(_downloaded(Path(folder)))
-    return kept.read_bytes()
-
-
-def _downloaded(folder: Path) -> bytes:
-    # apt-get would fetch as a user of its own, who may not write here.
-    fetch = ("apt-get", "--quiet", "--option=APT::Sandbox::User=root", "download", PACKAGE)
-    try:
-        subprocess.run(fetch, cwd=folder, check=True, capture_output=True)
-        (package,) = folder.glob("*.deb")
-        unpack = ("dpkg-deb", "--extract", str(package), str(folder / "unpacked"))
-        subprocess.run(unpack, check=True, capture_output=True)
-    except (OSError, subprocess.CalledProcessError) as error:
-        raise MissingError(f"no {PACKAGE}: {error}", "apt-get update; this needs Debian") from error
-    (library,) = (folder / "unpacked").rglob(LIBRARY)
-    return library.read_bytes()

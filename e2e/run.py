@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import NoReturn
 
-from e2e import chart, image
+from e2e import chart, faketime, image
 from e2e.cluster.faults import FaultError
 from e2e.cluster.kubernetes import Kubernetes, choose
 from e2e.places import ROOT
@@ -60,6 +60,7 @@ def test(kubernetes: Kubernetes, arguments: Sequence[str]) -> int:
     """Run the whole suite."""
     started = time.monotonic()
     chart.check(kubernetes.environment(), write=False)
+    faketime.fetch()
     name = os.environ.get("IMAGE")
     if name is None:
         name, archive = image.build()

@@ -1,4 +1,4 @@
-"""Debian packages of the local cluster: looked for, and installed when missing."""
+"""Debian packages: those of the local cluster, and what a scenario takes out of one."""
 
 import os
 import shutil
@@ -36,19 +36,38 @@ def install(wanted: Mapping[str, str]) -> None:
     if os.geteuid() != 0 or shutil.which("apt-get") is None:
         raise MissingError(f"not installed: {', '.join(missing)}", f"as root: {advice}")
     print(f"installing {', '.join(packages)}", flush=True)
-    for step in (("update",), ("install", "--yes", "--no-install-recommends", *packages)):
-        done = subprocess.run(
-            ("apt-get", "--quiet", *step),
-            env={**os.environ, "DEBIAN_FRONTEND": "noninteractive"},
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        if done.returncode != 0:
-            raise MissingError(f"apt-get {step[0]} failed:\n{done.stdout}{done.stderr}", advice)
+    _apt_get("update", advice=advice)
+    _apt_get("install", "--yes", "--no-install-recommends", *packages, advice=advice)
     still = _missing(wanted)
     if still:
         raise MissingError(f"still not there after {advice}: {', '.join(still)}")
+
+
+def unpack(package: str, folder: Path) -> None:
+    """Download a package and unpack it below a folder, installing nothing. Raises MissingError."""
+    advice = f"apt-get update; only Debian has the right {package}"
+    if shutil.which("apt-get") is None:
+        raise MissingError(f"no {package}: no apt-get", advice)
+    if os.geteuid() == 0:
+        _apt_get("update", advice=advice)
+    # It would fetch as a user of its own, who may not write here.
+    _apt_get("--option=APT::Sandbox::User=root", "download", package, advice=advice, folder=folder)
+    (archive,) = folder.glob("*.deb")
+    subprocess.run(("dpkg-deb", "--extract", str(archive), str(folder)), check=True)
+
+
+def _apt_get(*arguments: str, advice: str, folder: Path | None = None) -> None:
+    done = subprocess.run(
+        ("apt-get", "--quiet", "--option=Acquire::Retries=3", *arguments),
+        cwd=folder,
+        env={**os.environ, "DEBIAN_FRONTEND": "noninteractive"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode != 0:
+        command = f"apt-get {' '.join(arguments)}"
+        raise MissingError(f"{command} failed:\n{done.stdout}{done.stderr}", advice)
 
 
 def _missing(commands: Iterable[str]) -> list[str]:
