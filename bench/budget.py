@@ -22,7 +22,7 @@ from pathlib import Path
 
 from bench import install, load, processes
 from bench.arena import Arena, Running, check
-from bench.processes import tree
+from bench.processes import workers
 from bench.run import ROOT
 from bench.workloads import WORKLOADS, Load, Workload
 
@@ -69,11 +69,12 @@ def _measure(
         sys.exit(f"budget: {workload.name}: {problem}")
     port, pid = running.port(workload), running.process.pid
     load.saturate(using, port=port, seconds=1, pid=pid)
+    (worker,) = workers(pid)
     record = running.setting.folder / f"{workload.name}.perf"
     with subprocess.Popen(
         [
             *("perf", "record", "--quiet", "-F", str(SAMPLES_PER_SECOND)),
-            *("-e", "cpu-clock", "-p", str(_worker(pid)), "-o", str(record)),
+            *("-e", "cpu-clock", "-p", str(worker), "-o", str(record)),
             *("--", "sleep", str(seconds)),
         ],
         stderr=subprocess.DEVNULL,
@@ -82,14 +83,6 @@ def _measure(
         recording.wait()
     shares = _shares(record)
     return {part: share * sample.cpu_us for part, share in shares.items()}
-
-
-def _worker(pid: int) -> int:
-    """Return the process that forwards."""
-    for member in tree(pid):
-        if b"fairway_dataplane.worker" in Path(f"/proc/{member}/cmdline").read_bytes():
-            return member
-    sys.exit("budget: there is no worker")
 
 
 def _shares(record: Path) -> dict[str, float]:

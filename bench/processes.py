@@ -55,6 +55,16 @@ def tree(pid: int) -> list[int]:
     return found
 
 
+def workers(pid: int) -> list[int]:
+    """Return the processes of Fairway's tree that forward."""
+    found = []
+    for member in tree(pid):
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+            if b"fairway_dataplane.worker" in Path(f"/proc/{member}/cmdline").read_bytes():
+                found.append(member)
+    return found
+
+
 def cpu_seconds(pid: int) -> tuple[float, float]:
     """Return user and system time of a process tree, of children that have ended as well."""
     user = system = 0
