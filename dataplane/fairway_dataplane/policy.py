@@ -6,10 +6,10 @@ leaves open, under two principles: what two readers could understand
 differently is refused, and the form that was matched is the form that is
 forwarded. Row numbers in comments are those of docs/http-policy.md.
 
-A head is read in three steps, each one call into C for an ordinary request:
-httptools validates every byte of it; a pattern cuts the fields that concern
-this connection out of the block, which is what is forwarded; the target and
-the host are compared with the form that needs no normalisation.
+A head is read in three steps: httptools validates every byte of it; of its
+lines those that concern this connection are taken out, and what is left is what
+is forwarded; the target and the host are compared with the form that needs no
+normalisation.
 """
 
 import re
@@ -50,15 +50,15 @@ class RequestReader:
     """Reads request heads; one per worker, because it holds nothing of a request."""
 
     __slots__ = (
-        "_complete", "_feed", "_has_options", "_limits", "_line_bytes", "_unsuspicious_bytes",
+        "_complete", "_feed", "_has_options", "_headers", "_limits", "_line_bytes", "_target_bytes",
     )  # fmt: skip
 
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
-        self._line_bytes = limits.request_line_bytes
+        self._target_bytes = limits.request_line_bytes
+        self._line_bytes = limits.header_line_bytes
+        self._headers = limits.headers
         self._has_options = limits.merge_slashes or limits.pass_trailers
-        # In a block of this size no count and no length of lines can be above its limit.
-        self._unsuspicious_bytes = min(limits.headers * 5, limits.header_line_bytes)
         self._complete = False
         self._feed = httptools.HttpRequestParser(self).feed_data
 
@@ -74,10 +74,13 @@ class RequestReader:
         limit of a block. A refused request must be the last on its connection.
         """
         line_end = head.find(b"\r\n")
-        if line_end > self._line_bytes:
+        if line_end > self._target_bytes:
             return Reason.TARGET_TOO_LONG
         block = head[line_end:-4]
-        if len(block) > self._unsuspicious_bytes and self._is_too_large(block):
+        lines = block.split(b"\r\n")
+        if len(lines) > self._headers + 1 or (
+            len(block) > self._line_bytes and max(map(len, lines)) > self._line_bytes
+        ):
             return Reason.HEADERS_TOO_LARGE
         self._complete = False
         try:
@@ -86,12 +89,12 @@ class RequestReader:
             self._renew()
         except httptools.HttpParserError:
             if not self._takes_afresh(head):
-                return _read(exchange, head[:line_end], block) or _explain(block)
+                return _read(exchange, head[:line_end], lines) or _explain(lines)
         if not self._complete:
             # It waits for more, as for the rest of a preface of HTTP/2 (row 48).
             self._renew()
             return Reason.BAD_REQUEST
-        reason = _read(exchange, head[:line_end], block)
+        reason = _read(exchange, head[:line_end], lines)
         if self._has_options and reason is None:
             self._apply_options(exchange, block)
         if reason is not None or exchange.body_length != NO_BODY or not exchange.keep_alive:
@@ -134,12 +137,6 @@ class RequestReader:
     def _renew(self) -> None:
         self._feed = httptools.HttpRequestParser(self).feed_data
 
-    def _is_too_large(self, block: Block) -> bool:
-        return block.count(b"\n") > self._limits.headers or (
-            len(block) > self._limits.header_line_bytes
-            and max(map(len, block.split(b"\r\n"))) > self._limits.header_line_bytes
-        )
-
 
 def _wants_trailers(block: Block) -> bool:
     """Tell whether TE says so, RFC 9110 section 10.1.4."""
@@ -150,51 +147,88 @@ def _wants_trailers(block: Block) -> bool:
     )
 
 
-def _explain(block: Block) -> Reason:
+def _explain(lines: list[bytes]) -> Reason:
     """Name what httptools refused and the rules did not."""
-    for line in block.split(b"\r\n")[1:]:
+    for line in lines[1:]:
         if _field_line(line) is None:
             return Reason.BAD_HEADER
     return Reason.BAD_REQUEST
 
 
-def _read(exchange: Exchange, line: bytes, block: Block) -> Reason | None:
-    parts = line.split(b" ")
-    if len(parts) != 3:
-        return Reason.BAD_REQUEST
-    exchange.method, target, version = parts
+def _read(exchange: Exchange, line: bytes, lines: list[bytes]) -> Reason | None:
+    plain = plain_line(line)
+    if plain is None or plain[2].find(b"/.") >= 0:
+        parts = line.split(b" ")
+        if len(parts) != 3:
+            return Reason.BAD_REQUEST
+        reason = _read_line(exchange, parts[0], parts[2]) or _read_fields(exchange, lines)
+        return reason or _read_target(exchange, parts[1])
+    exchange.method, exchange.path, exchange.query = plain.groups(b"")
+    exchange.accepts_chunked = exchange.keep_alive = True
+    return _read_fields(exchange, lines)
+
+
+def _read_line(exchange: Exchange, method: bytes, version: bytes) -> Reason | None:
+    """Set the method, and what the version says."""
+    exchange.method = method
     if version == b"HTTP/1.1":
         exchange.accepts_chunked = exchange.keep_alive = True
     elif version == b"HTTP/1.0":
         exchange.accepts_chunked = exchange.keep_alive = False
     else:
         return Reason.BAD_VERSION if _is_version(version) else Reason.BAD_REQUEST
-    if exchange.method not in METHODS:
-        return _refuse_method(exchange.method)
-    pieces = _cut_own_fields(block)
-    count = len(pieces)
-    if count == 4 and pieces[1] in _HOST:
-        host: bytes | None = pieces[2]
-        exchange.fields = pieces[0] + pieces[3]
+    return None if method in METHODS else _refuse_method(method)
+
+
+def _read_fields(exchange: Exchange, lines: list[bytes]) -> Reason | None:
+    """Set authority and host, what goes on, and what the fields of this connection say."""
+    kept, own = _sort(lines)
+    exchange.fields = b"\r\n".join(kept)
+    if len(own) == 1 and own[0][0] == b"host":
+        host: bytes | None = own[0][1]
     elif (
-        count == 7
+        len(own) == 2
         and exchange.keep_alive
-        and pieces[1] in _HOST
-        and pieces[4] in _CONNECTION
-        and pieces[5] in _PERSISTENCE
+        and own[0][0] == b"host"
+        and own[1][0] == b"connection"
+        and own[1][1] in _PERSISTENCE
     ):
         # As browsers write it, and programs that ask once.
-        host = pieces[2]
-        exchange.keep_alive = _PERSISTENCE[pieces[5]]
-        exchange.fields = pieces[0] + pieces[3] + pieces[6]
+        host = own[0][1]
+        exchange.keep_alive = _PERSISTENCE[own[1][1]]
     else:
-        own = _OwnFields(pieces)
-        host = own.host
-        reason = own.refused or own.apply(exchange)
+        fields = _OwnFields(own)
+        host = fields.host
+        reason = fields.refused or fields.apply(exchange)
         if reason is not None:
             return reason
-        exchange.fields = own.pass_on(b"".join(pieces[::3]))
-    return _read_target(exchange, target, host)
+        exchange.fields = fields.pass_on(exchange.fields)
+    return _read_host(exchange, host)
+
+
+def _sort(lines: list[bytes]) -> tuple[list[bytes], list[tuple[bytes, bytes]]]:
+    """
+    Return the lines that go on, and names and values of those that concern this connection.
+
+    The latter are the fields of one connection, those that Fairway itself writes, those of
+    framing, and names with an underscore. Names are in lower case. Only the first line is
+    empty: the end of the request line is before it.
+    """
+    kept: list[bytes] = []
+    own: list[tuple[bytes, bytes]] = []
+    for line in lines:
+        if line and (_MAY_BE_OWN[line[0]] or _UNDERSCORE in line):
+            name, colon, value = line.partition(b":")
+            name = name.lower()
+            if colon and _is_own(name):
+                own.append((name, value))
+                continue
+        kept.append(line)
+    return kept, own
+
+
+def _is_own(name: bytes) -> bool:
+    return name in _OWN or name.startswith(b"x-forwarded-") or _UNDERSCORE in name
 
 
 def _refuse_method(method: bytes) -> Reason:
@@ -203,29 +237,30 @@ def _refuse_method(method: bytes) -> Reason:
     return Reason.UNKNOWN_METHOD if _is_token(method) else Reason.BAD_REQUEST
 
 
-def _read_target(exchange: Exchange, target: bytes, host: bytes | None) -> Reason | None:
-    """Set authority, host, path and query."""
+def _read_host(exchange: Exchange, host: bytes | None) -> Reason | None:
+    if host is None:
+        exchange.authority = exchange.host = b""
+        # HTTP/1.0 may leave it out, and health checks of old load balancers do.
+        return Reason.BAD_HOST if exchange.accepts_chunked else None
+    exchange.authority = host = host.strip(b" \t")
     try:
-        if host is not None:
-            exchange.authority = host = host.strip(b" \t")
-            exchange.host = normalize_host(host)
-        elif exchange.accepts_chunked:
-            return Reason.BAD_HOST
-        else:
-            # HTTP/1.0 may leave it out, and health checks of old load balancers do.
-            exchange.authority = exchange.host = b""
+        exchange.host = normalize_host(host)
+    except TargetRefused:
+        return Reason.BAD_HOST
+    return None
+
+
+def _read_target(exchange: Exchange, target: bytes) -> Reason | None:
+    """Set path and query, and authority and host if the target names one."""
+    try:
         if target[:1] != b"/":
             target = _read_odd_target(exchange, target)
-        if not target.translate(None, _SETTLED) and target.find(b"/.") < 0:
-            # Nothing to decode, to encode or to remove, and no query.
-            exchange.path = target
-            return None
         path, mark, query = target.partition(b"?")
         exchange.path = settled = normalize_path(path)
-        if settled != path:
-            exchange.sent_path = path
     except TargetRefused as error:
         return Reason.BAD_HOST if error.reason is Refusal.HOST else Reason.BAD_TARGET
+    if settled != path:
+        exchange.sent_path = path
     exchange.encoded_slash = has_encoded_slash(settled)
     exchange.query = mark + _unsafe_in_query(_escape, query)
     return None if _is_query(query) else Reason.BAD_TARGET
@@ -258,7 +293,7 @@ class _OwnFields:
         "refused", "upgrade", "via",
     )  # fmt: skip
 
-    def __init__(self, pieces: list[bytes]) -> None:
+    def __init__(self, own: list[tuple[bytes, bytes]]) -> None:
         self.refused: Reason | None = None
         self.host: bytes | None = None
         self.connection: list[bytes] = []
@@ -269,8 +304,7 @@ class _OwnFields:
         self.upgrade: list[bytes] = []
         self.via: list[bytes] = []
         self.claims: list[tuple[bytes, bytes]] = []
-        for at in range(1, len(pieces), 3):
-            name, value = pieces[at].lower(), pieces[at + 1]
+        for name, value in own:
             if name == b"host":
                 if self.host is not None:
                     self.refused = Reason.BAD_HOST
@@ -411,16 +445,16 @@ def _protocol(values: list[bytes]) -> bytes:
     return b""
 
 
-# Fields of one connection, fields that Fairway itself writes, the fields of framing, and names
-# with an underscore. The look-ahead spares the alternatives that ignore case for most lines.
-_cut_own_fields = re.compile(
-    rb"\r\n((?=[cCeEfFhHkKmMpPtTuUvVxX])(?i:connection|content-length|expect|forwarded|host"
-    rb"|http2-settings|keep-alive|max-forwards|proxy-(?:connection|authorization)|te|trailer"
-    rb"|transfer-encoding|upgrade|via|x-forwarded-[^:\r]*|x-real-ip|x-request-id)"
-    rb"|[^:_\r]*_[^:\r]*):([^\r]*)"
-).split
-_HOST = frozenset((b"Host", b"host"))
-_CONNECTION = frozenset((b"Connection", b"connection"))
+_OWN = frozenset(
+    b"connection content-length expect forwarded host http2-settings keep-alive max-forwards "
+    b"proxy-authorization proxy-connection te trailer transfer-encoding upgrade via x-real-ip "
+    b"x-request-id".split()
+)
+"""Fields of one connection, fields that Fairway itself writes, and the fields of framing."""
+_UNDERSCORE = ord("_")
+_FIRST_LETTERS = frozenset(name[0] for name in _OWN)
+_MAY_BE_OWN = bytes(bytes((code,)).lower()[0] in _FIRST_LETTERS for code in range(256))
+"""By the first byte of a line: whether one of those may be there."""
 _PERSISTENCE = {b" keep-alive": True, b" Keep-Alive": True, b" close": False}
 _NEVER_NOMINATED = frozenset((b"host", b"content-length", b"transfer-encoding"))
 _NOT_DROPPED = frozenset((b"close", b"keep-alive", b"upgrade"))
@@ -431,9 +465,17 @@ _is_protocol = re.compile(_TOKEN + rb"(?:/" + _TOKEN + rb")?").fullmatch
 _is_coding_list = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z\"=;, ]*").fullmatch
 _field_line = re.compile(_TOKEN + rb":[\t\x20-\x7e\x80-\xff]*").fullmatch
 _is_version = re.compile(rb"HTTP/[0-9]\.[0-9]").fullmatch
-_SETTLED = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~/!$&'()*+,;=:@"
-"""What a path may hold as it is; a row of a test compares it with ``normalize_path``."""
 _absolute_target = re.compile(rb"(?i:https?)://([^/?#]*)(.*)", re.DOTALL).fullmatch
 # Row 66: the target's characters that are not escaped and may stay, and those that get escaped.
 _is_query = re.compile(rb"(?:[!\x22\x24\x26-\x5b\x5d-\x7e]|%[0-9A-Fa-f]{2})*+").fullmatch
 _unsafe_in_query = re.compile(rb"[\x22<>^`{|}]").sub
+
+# A request line of HTTP/1.1, in origin-form, with nothing to decode, to encode or to remove but
+# perhaps dot segments: method, path and query.
+_METHOD = rb"(GET|POST|HEAD|PUT|DELETE|OPTIONS|PATCH) "
+_QUERY = rb"(\?(?:[A-Za-z0-9\-._~/!$&'()*+,;=:@?]++|%[0-9A-Fa-f]{2})*+)? HTTP/1\.1"
+plain_line = re.compile(_METHOD + rb"(/[A-Za-z0-9\-._~/!$&'()*+,;=:@]*+)" + _QUERY).fullmatch
+single_slashes = re.compile(
+    _METHOD + rb"((?:/[A-Za-z0-9\-._~!$&'()*+,;=:@]++)*+/?)" + _QUERY
+).fullmatch
+"""Of these, the lines that merging slashes leaves as they are."""

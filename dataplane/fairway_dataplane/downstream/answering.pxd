@@ -1,4 +1,5 @@
 from fairway_dataplane.clock cimport Clock
+from fairway_dataplane.downstream.ids cimport RequestIds
 from fairway_dataplane.downstream.repeated cimport RepeatedLines
 from fairway_dataplane.exchange cimport DirectResponse, Exchange
 
@@ -18,6 +19,7 @@ cdef class AnswerSide:
     cdef Clock _clock
     cdef Exchange _exchange
     cdef RepeatedLines _repeated
+    cdef RequestIds _ids
     cdef double _born, _ends_at, _last_at, _rate_since, _read_at
     cdef long long _head_bytes, _last_request, _left, _rate_bytes, _requests, _unsent
     cdef long long _answered

@@ -63,7 +63,7 @@ class AnswerSide:
     __slots__ = (
         "_address", "_answered", "_authority", "_body_wanted", "_born", "_chunked", "_clock",
         "_decoder", "_ends_at", "_exchange", "_forward", "_forwarded", "_half_closed",
-        "_head_bytes", "_last_at",
+        "_head_bytes", "_ids", "_last_at",
         "_last_request", "_left", "_limits", "_listener", "_pending", "_proxy", "_rate_bytes",
         "_rate_since", "_read", "_read_at", "_reading_paused", "_repeated", "_requests", "_secure",
         "_server_name", "_serving", "_started", "_state", "_tally", "_transport", "_trusted",
@@ -75,6 +75,7 @@ class AnswerSide:
         self._proxy = listener.proxy
         self._forward = listener.proxy.forward
         self._read = listener.reader.read
+        self._ids = listener.ids
         self._repeated = RepeatedLines(listener.limits)
         self._clock = listener.clock
         self._limits = listener.limits
@@ -379,7 +380,7 @@ class AnswerSide:
         exchange = describe_refused(self, bytes(head))
         exchange.client_address = self._address
         exchange.secure = self._secure
-        exchange.request_id = self._listener.next_id()
+        exchange.request_id = self._ids.next()
         exchange.reason = reason.value
         response = error_response(reason, request_id=exchange.request_id, fields=b"")
         exchange.status = response.status

@@ -314,7 +314,7 @@ class HttpConnection(AnswerSide):
         exchange.client_address = self._address
         exchange.secure = self._secure
         exchange.server_name = self._server_name
-        exchange.request_id = self._listener.next_id()
+        exchange.request_id = self._ids.next()
         head = data if whole else data[:end]
         if not self._repeated.read(head, exchange):
             reason = self._read(head, exchange)

@@ -9,7 +9,6 @@ import asyncio
 import contextlib
 import heapq
 import ipaddress
-import os
 import socket
 import sys
 from collections.abc import Callable
@@ -21,6 +20,7 @@ from fairway_dataplane.arrivals import Arrivals
 from fairway_dataplane.clock import Clock
 from fairway_dataplane.downstream.forwarded import Forwarding
 from fairway_dataplane.downstream.http1 import HttpConnection
+from fairway_dataplane.downstream.ids import RequestIds
 from fairway_dataplane.downstream.introduction import Introduction
 from fairway_dataplane.limits import Limits
 from fairway_dataplane.policy import RequestReader
@@ -80,6 +80,7 @@ class Listener:
         self.tally = tally
         self.forwarding = forwarding
         self.reader = RequestReader(limits)
+        self.ids = RequestIds()
         self._loop = loop
         self._doors: dict[int, _Door] = {}
         self._servers: dict[int, asyncio.Server] = {}
@@ -92,8 +93,6 @@ class Listener:
         self.admit_requests(None)
         self.before_accept = None
         self._empty: asyncio.Event | None = None
-        self._id_prefix = os.urandom(9).hex().encode()
-        self._ids = int.from_bytes(os.urandom(4), "big")
         self._eviction_at = 0.0
         self._is_crowded = False
         self._evicted: set[HttpConnection] = set()
@@ -259,11 +258,6 @@ class Listener:
             else:
                 del self._per_client[client]
         self._note_leave()
-
-    def next_id(self) -> bytes:
-        """Return an id for a request: unguessable per worker, then counted."""
-        self._ids = number = self._ids + 1
-        return b"%b%010x" % (self._id_prefix, number)
 
     def note_bug(self, bug: Exception) -> None:
         """Count and log what ended a connection before there was an exchange."""

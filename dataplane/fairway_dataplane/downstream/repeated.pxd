@@ -1,5 +1,8 @@
+cimport cython
+
 from fairway_dataplane.exchange cimport Exchange
 
+cdef int _SLASH
 cdef long long NO_BODY
 
 
@@ -9,4 +12,5 @@ cdef class RepeatedLines:
     cdef Py_ssize_t _line_bytes
 
     cpdef bint read(self, bytes head, Exchange exchange)
+    @cython.locals(line_end=cython.Py_ssize_t)
     cpdef learn(self, bytes head, Exchange exchange)

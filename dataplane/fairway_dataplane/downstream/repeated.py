@@ -13,11 +13,11 @@ long as it lives: nothing is ever taken from one client for another, and there
 is no table that a client could fill or probe (docs/adr/0014-repeated-heads.md).
 """
 
-import re
 from typing import TYPE_CHECKING
 
 from fairway_dataplane.exchange import NO_BODY, Block, Exchange
 from fairway_dataplane.limits import Limits
+from fairway_dataplane.policy import plain_line, single_slashes
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -33,7 +33,7 @@ class RepeatedLines:
 
     def __init__(self, limits: Limits) -> None:
         self._line_bytes = limits.request_line_bytes
-        self._plain = _single_slashes if limits.merge_slashes else _plain_line
+        self._plain = single_slashes if limits.merge_slashes else plain_line
         self._block = _NOTHING
         self._authority = self._host = b""
         self._fields: Block = b""
@@ -74,7 +74,7 @@ class RepeatedLines:
             and not exchange.expects_continue
             and exchange.response_trailers is None
             # A target that names a host outdoes the lines, and Max-Forwards is for one method.
-            and head.find(b" /", 0, line_end) == len(exchange.method)
+            and head[len(exchange.method) + 1] == _SLASH
             and exchange.fields.find(b"\r\nmax-forwards:") < 0
         ):
             self._block = head[line_end:]
@@ -84,13 +84,6 @@ class RepeatedLines:
             self._claims = exchange.claims
 
 
+_SLASH = ord("/")
 _NOTHING = b"\0"
 """Ends no head."""
-
-# Of HTTP/1.1, in origin-form, with nothing to decode, to encode or to remove.
-_METHOD = rb"(GET|POST|HEAD|PUT|DELETE|OPTIONS|PATCH) "
-_AFTER = rb"(\?[A-Za-z0-9\-._~/!$&'()*+,;=:@?]*+)? HTTP/1\.1"
-_plain_line = re.compile(_METHOD + rb"(/[A-Za-z0-9\-._~/!$&'()*+,;=:@]*+)" + _AFTER).fullmatch
-_single_slashes = re.compile(
-    _METHOD + rb"((?:/[A-Za-z0-9\-._~!$&'()*+,;=:@]++)*+/?)" + _AFTER
-).fullmatch
