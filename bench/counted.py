@@ -1,24 +1,34 @@
 """
 What a request costs in machine instructions, the same on a busy machine as on a quiet one.
 
+    python -m bench.counted a an f1000 --json bench/results/steps.json
+
 The worker runs under valgrind's callgrind, all else as it is released, and is asked
 in lockstep. Instructions of the kernel are not seen: how often it is called is
-counted by ``tests/fairway_dataplane/test_cost.py``.
+counted by ``tests/fairway_dataplane/test_cost.py``. The gate compares the sums; this
+program shows the steps that they are made of.
 """
 
+import argparse
 import contextlib
 import itertools
+import json
 import re
 import shlex
 import socket
 import ssl
 import subprocess
-from collections.abc import Iterator, Sequence
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
+from bench import install, processes, publish
 from bench.arena import Arena, Running, check
 from bench.processes import workers
-from bench.workloads import HOST, Load, Workload
+from bench.run import ROOT
+from bench.workloads import HOST, WORKLOADS, Load, Workload
 
 BATCH = 400
 """Requests of one connection: fewer than after which a proxy may close it."""
@@ -54,15 +64,60 @@ class WrongError(Exception):
     """A contestant did not answer as it should."""
 
 
+STEPS: Mapping[str, tuple[str, ...]] = {
+    "head known or read": ("RepeatedLines_read", "RequestReader_read", "RepeatedLines_learn"),
+    "id": ("RequestIds_next",),
+    "match": ("RoutingTable_match",),
+    "checkout": ("Backend_checkout",),
+    "filters, request written": ("Proxy_connected",),
+    "answer's head known or read": ("RepeatedHead_read", "answer_read_ordinary"),
+    "answer written": ("AnswerSide_start",),
+    "account": ("Proxy_finished",),
+}
+"""Functions of the compiled build, each with all that it calls; none calls another of these."""
+
+_ENTRIES = ("HttpConnection_data_received", "BackendTask_data_received")
+"""What the event loop calls for a request and for its answer."""
+
+
+@dataclass(frozen=True, slots=True)
+class Count:
+    """Instructions of one request."""
+
+    total: float
+    steps: Mapping[str, float]
+
+
+def main() -> int:
+    """Print a table, a column for each workload."""
+    options = _options()
+    program = install.fairway(ROOT, Path(sys.executable))
+    counts: dict[str, Count] = {}
+    with (
+        tempfile.TemporaryDirectory(prefix="fairway-counted-") as folder,
+        Arena(Path(folder), install.install({"valgrind"})) as arena,
+    ):
+        for name in options.workloads:
+            counts |= count(arena, Path(folder) / name, name, program, [WORKLOADS[name]])
+    rounded = {
+        name: {step: round(cost) for step, cost in one.steps.items()}
+        for name, one in counts.items()
+    }
+    print(publish.steps_table(rounded), end="")
+    if options.json:
+        options.json.write_text(json.dumps(rounded, indent=2) + "\n")
+    return 0
+
+
 def count(
     arena: Arena, folder: Path, name: str, program: Path, workloads: Sequence[Workload]
-) -> dict[str, float]:
+) -> dict[str, Count]:
     """
     Return the instructions of one request for each workload; all have the same shape.
 
     ``folder`` is the contestant's own. Raises WrongError.
     """
-    found: dict[str, float] = {}
+    found: dict[str, Count] = {}
     with contextlib.ExitStack() as stack:
         running = arena.start(stack, name, workloads[0], _watched(program, folder))
         for workload in workloads:
@@ -89,7 +144,7 @@ def _script(path: Path, text: str) -> None:
     path.chmod(0o755)
 
 
-def _count(running: Running, workload: Workload, folder: Path) -> float:
+def _count(running: Running, workload: Workload, folder: Path) -> Count:
     (pid,) = workers(running.process.pid)
     large = workload.answer_bytes + workload.upload_bytes > 1 << 16
     # Every different one, in turn: what is counted was met as long ago as what will be.
@@ -103,14 +158,43 @@ def _count(running: Running, workload: Workload, folder: Path) -> float:
         _tell(pid, "dump")
     _tell(pid, "instrumentation", "off")
     # Timers and scrapes come when they come, and only ever add.
-    return min(map(_total, folder.glob(f"out.{pid}.*"))) / many
+    dumps = {dump: _total(dump) for dump in folder.glob(f"out.{pid}.*")}
+    least = min(dumps, key=dumps.__getitem__)
+    counted = Count(dumps[least] / many, _steps(least, dumps[least], many))
+    for dump in dumps:
+        dump.unlink()
+    return counted
 
 
 def _total(dump: Path) -> int:
     found = re.search(r"^(?:summary|totals): (\d+)", dump.read_text(), re.MULTILINE)
-    dump.unlink()
     assert found is not None
     return int(found[1])
+
+
+def _steps(dump: Path, total: int, requests: int) -> dict[str, float]:
+    """Return what each step takes of a request; the last two are what is left."""
+    listed = subprocess.run(
+        ["callgrind_annotate", "--inclusive=yes", "--threshold=100", str(dump)],
+        check=True,
+        capture_output=True,
+        text=True,
+    ).stdout
+    functions: dict[str, int] = {}
+    for cost, name in _INCLUSIVE(listed):
+        functions[name] = max(functions.get(name, 0), int(cost.replace(",", "")))
+
+    def cost_of(ends: tuple[str, ...]) -> float:
+        return sum(cost for name, cost in functions.items() if name.endswith(ends)) / requests
+
+    steps = {step: cost_of(ends) for step, ends in STEPS.items()}
+    ours = cost_of(_ENTRIES)
+    steps["the rest of ours"] = ours - sum(steps.values())
+    steps["event loop, and TLS"] = total / requests - ours
+    return steps
+
+
+_INCLUSIVE = re.compile(r"^ *([\d,]+) [^\n]*?:__pyx_f_(\w+) ", re.MULTILINE).findall
 
 
 def _tell(pid: int, *words: str) -> None:
@@ -157,3 +241,14 @@ def _receive(connection: socket.socket, workload: Workload) -> None:
         end = received.find(b"\r\n\r\n")
     if not received.startswith(b"HTTP/1.1 200 "):
         raise WrongError(f"{workload.name}: {bytes(received[:100])!r}")
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m bench.counted", description=__doc__)
+    parser.add_argument("workloads", nargs="+", choices=sorted(WORKLOADS))
+    parser.add_argument("--json", type=Path, metavar="FILE", help="for results/steps.json")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    processes.run(main)

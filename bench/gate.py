@@ -134,7 +134,7 @@ def _count(
         for at, (name, program) in enumerate(programs.items()):
             place = folder / f"counted-{number}-{at}"
             for workload, count in counted.count(arena, place, name, program, workloads).items():
-                counts[workload][name] = count
+                counts[workload][name] = count.total
     for workload, found in counts.items():
         shown = ", ".join(f"{who} {count:,.0f}" for who, count in found.items())
         print(f"gate: {workload}: instructions: {shown}", flush=True)

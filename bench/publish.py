@@ -22,6 +22,7 @@ RESULTS = ROOT / "bench" / "results"
 PUBLISHED = RESULTS / "published.json"
 CHART = RESULTS / "published.svg"
 BUDGET = RESULTS / "budget.json"
+STEPS = RESULTS / "steps.json"
 
 _NAMES = {
     "fairway": "Fairway",
@@ -65,6 +66,7 @@ def pages(result: Mapping[str, Any]) -> Iterator[tuple[Path, str]]:
                 "latency": _latency(result),
                 "memory": _memory(result),
                 "budget": _budget(result, json.loads(BUDGET.read_text())),
+                "steps": steps_table(json.loads(STEPS.read_text())),
                 "when": _when(result),
             },
         ),
@@ -169,6 +171,14 @@ def _budget(result: Mapping[str, Any], shares: Mapping[str, Mapping[str, float]]
     lines.append([_REST, *(_microseconds(cost) for cost in rest)])
     lines.append(["**sum**", *(f"**{costs[name]:,.1f}**" for name in shares)])
     return _table(["µs of a request", *shares], lines)
+
+
+def steps_table(counts: Mapping[str, Mapping[str, int]]) -> str:
+    """Return the instructions of each step of a request, a column for each workload."""
+    first = next(iter(counts.values()))
+    lines = [[step, *(f"{one[step]:,}" for one in counts.values())] for step in first]
+    lines.append(["**sum**", *(f"**{sum(one.values()):,}**" for one in counts.values())])
+    return _table(["instructions of a request", *counts], lines)
 
 
 def _microseconds(cost: float) -> str:

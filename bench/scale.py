@@ -27,7 +27,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -54,6 +54,9 @@ LIMIT_SECONDS = 120.0
 
 SCRAPE_SECONDS = 5.0
 """Between two scrapes; more often than anybody does."""
+
+LOADS = {"paced": 1, "saturated": 0}
+"""Milliseconds that each client of the load pauses between its requests."""
 
 REPLACEMENTS = 10
 """Of every route, for the longest turn."""
@@ -282,16 +285,25 @@ async def _measure(options: argparse.Namespace) -> Mapping[str, object]:
             del events, commit
             gc.collect()
             gc.freeze()
-            with endless_load(tools["wrk"], folder, port, options.ingresses):
-                await asyncio.sleep(2.0)
-                async with _scraping(operator.admin_port) as scrapes:
-                    edited = await _edits(site, operator, client, options)
+            edited: dict[str, object] = {}
+            load = (tools["wrk"], folder, port, options.ingresses)
+            for turn, (what, pause_ms) in enumerate(LOADS.items()):
+                # Each edits objects of its own: an edit that was made before is live at once.
+                numbers = [
+                    at * 7919 % options.ingresses
+                    for at in range(turn * options.edits, (turn + 1) * options.edits)
+                ]
+                with endless_load(*load, pause_ms=pause_ms):
+                    await asyncio.sleep(2.0)
+                    async with _scraping(operator.admin_port) as scrapes:
+                        spread = await _edits(site, operator, client, numbers)
+                edited[what] = {**spread, "scrape_seconds": [round(each, 2) for each in scrapes]}
+            with endless_load(*load):
                 report: dict[str, object] = {
                     "ingresses": options.ingresses,
                     "workers": options.workers,
                     "cold_start": cold_start,
                     "one_edit": edited,
-                    "scrape_seconds": [round(each, 2) for each in scrapes],
                     "churn": await _churn(site, operator, options),
                     "memory_mb": {
                         "operator": _proportional_mb(os.getpid()),
@@ -329,14 +341,13 @@ async def _scraping(port: int) -> AsyncIterator[list[float]]:
 
 
 async def _edits(
-    site: Site, operator: Operator, client: Client, options: argparse.Namespace
+    site: Site, operator: Operator, client: Client, numbers: Sequence[int]
 ) -> Mapping[str, object]:
     compiled: list[float] = []
     compiled_cpu: list[float] = []
     live: list[float] = []
     sizes: list[int] = []
-    for turn in range(options.edits):
-        number = turn * 7919 % options.ingresses
+    for number in numbers:
         before = operator.snapshot
         began = time.perf_counter()
         commit, cpu = await operator.take([site.ingress(number, "/elsewhere")])
@@ -347,7 +358,7 @@ async def _edits(
         sizes.append(_stream_bytes(before, operator.snapshot))
         await asyncio.sleep(0.02)
     return {
-        "edits": options.edits,
+        "edits": len(numbers),
         "compiled_ms": _spread(compiled),
         "compiled_cpu_ms": _spread(compiled_cpu),
         "live_on_every_worker_ms": _spread(live),

@@ -315,13 +315,18 @@ http {{
 
 
 @contextlib.contextmanager
-def endless_load(wrk: str, folder: Path, port: int, hosts: int) -> Iterator[None]:
-    """Ask for some of the hosts, until the end of the block."""
+def endless_load(
+    wrk: str, folder: Path, port: int, hosts: int, *, pause_ms: int = 0
+) -> Iterator[None]:
+    """Ask for some of the hosts, until the end of the block; each client pauses in between."""
     (folder / "swaps.lua").write_text(
         f"""
 function request()
   wrk.headers["Host"] = "h" .. (math.random(0, 199) * {max(1, hosts // 200)}) .. ".bench.example"
   return wrk.format("GET", "/")
+end
+function delay()
+  return {pause_ms}
 end
 """
     )
