@@ -21,7 +21,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from bench import backend, load, peers
+from bench import backend, load, network, peers
 from bench.churn import Churn
 from bench.load import Generator, Sample
 from bench.peers.envoy import Envoy
@@ -40,6 +40,9 @@ CONTESTANTS: dict[str, peers.Contestant] = {
     "haproxy": Haproxy(),
     "envoy": Envoy(),
 }
+
+IDLE_ROUND_SECONDS = 1.0
+"""Connections are held open through all rounds, and closed by proxies after 75 s of silence."""
 
 START_SECONDS = 120.0
 """To the first right answer; with 10,000 hosts that takes a while."""
@@ -82,19 +85,20 @@ class Rounds:
 
 
 class Arena:
-    """A folder, the backend and the programs; contestants come and go."""
+    """A folder, a network, the backend and the programs; contestants come and go."""
 
     def __init__(self, folder: Path, programs: dict[str, str]) -> None:
         self._folder = folder
         self._programs = programs
-        self._backend_port = free_port()
+        self._backend_port = 0
         self._stack = contextlib.ExitStack()
 
     def __enter__(self) -> Self:
-        """Start the backend."""
+        """Start the backend, in a network of its own."""
         self._folder.chmod(0o755)
-        echo_port = free_port()
         with contextlib.ExitStack() as stack:
+            stack.enter_context(network.own())
+            self._backend_port, echo_port = free_port(), free_port()
             started = backend.start(self._folder, self._backend_port, echo_port, self._programs)
             for process in started:
                 stack.enter_context(alive(process, 5.0))
@@ -166,6 +170,8 @@ def measure(
     found = {one.name: Rounds(problem=check(one, using)) for one in running}
     able = [one for one in running if not found[one.name].problem]
     held: dict[str, load.Idle] = {}
+    if workload.idle_connections:
+        seconds = min(seconds, IDLE_ROUND_SECONDS)
     with contextlib.ExitStack() as stack:
         if workload.idle_connections:
             held = {one.name: _hold_idle(stack, using, one, found[one.name]) for one in able}

@@ -20,6 +20,7 @@ DEBIAN = {
     "nginx": "nginx-light",
     "haproxy": "haproxy",
     "cc": "gcc",
+    "ip": "iproute2",
     "valgrind": "valgrind",
 }
 _HEADERS = {
@@ -30,7 +31,7 @@ _HEADERS = {
 
 def install(wanted: set[str]) -> dict[str, str]:
     """Install what is missing, of the peers and tools that are wanted; return where it is."""
-    programs = {"wrk", "nginx", "cc"} | (wanted & set(DEBIAN))
+    programs = {"wrk", "nginx", "cc", "ip"} | (wanted & set(DEBIAN))
     missing = sorted(DEBIAN[name] for name in programs if _which(name) is None)
     missing += sorted(package for header, package in _HEADERS.items() if not header.exists())
     if missing:

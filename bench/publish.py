@@ -91,8 +91,9 @@ def _when(result: Mapping[str, Any]) -> str:
     machine = result["machine"]
     return (
         f"{machine['date']}, {machine['cpu']} with {machine['cpus']} CPUs, Linux "
-        f"{machine['kernel'].partition('-')[0]}, Python {machine['python']}; medians of "
-        f"{machine['rounds']} interleaved rounds of {machine['seconds']} s.\n"
+        f"{machine['kernel'].partition('-')[0]}, Python {machine['python']}, "
+        f"{machine['congestion_control']}; medians of {machine['rounds']} interleaved "
+        f"rounds of {machine['seconds']} s.\n"
     )
 
 

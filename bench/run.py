@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from bench import install, processes, publish, report
+from bench import install, network, processes, publish, report
 from bench.arena import CONTESTANTS, Arena, Rounds, measure
 from bench.workloads import WORKLOADS, Shape, Workload
 
@@ -124,6 +124,7 @@ def _machine(options: argparse.Namespace) -> dict[str, object]:
         "cpus": os.cpu_count(),
         "kernel": platform.release(),
         "python": platform.python_version(),
+        "congestion_control": network.congestion_control(),
         "rounds": options.rounds,
         "seconds": options.seconds,
     }
