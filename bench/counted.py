@@ -28,7 +28,7 @@ from bench import install, processes, publish
 from bench.arena import Arena, Running, check
 from bench.processes import workers
 from bench.run import ROOT
-from bench.workloads import HOST, WORKLOADS, Load, Workload
+from bench.workloads import HOST, WORKLOADS, Load, Shape, Workload
 
 BATCH = 400
 """Requests of one connection: fewer than after which a proxy may close it."""
@@ -61,8 +61,17 @@ PYTHONPATH={site} PYTHONHASHSEED=0 exec {program} "$@"
 
 
 class WrongError(Exception):
-    """A contestant did not answer as it should."""
+    """A contestant did not answer as it should, or cannot be counted."""
 
+
+COUNTED = tuple(
+    workload.name
+    for workload in WORKLOADS.values()
+    if workload.load is not Load.WEBSOCKET
+    and not workload.resume
+    and workload.shape == Shape(hosts=workload.shape.hosts)
+)
+"""What can be asked for in lockstep, of one worker, while nothing else goes on."""
 
 STEPS: Mapping[str, tuple[str, ...]] = {
     "head known or read": ("RepeatedLines_read", "RequestReader_read", "RepeatedLines_learn"),
@@ -146,6 +155,8 @@ def _script(path: Path, text: str) -> None:
 
 def _count(running: Running, workload: Workload, folder: Path) -> Count:
     (pid,) = workers(running.process.pid)
+    if b"callgrind" not in Path(f"/proc/{pid}/cmdline").read_bytes():
+        raise WrongError(f"{running.name}: of a tree too old to have its workers counted")
     large = workload.answer_bytes + workload.upload_bytes > 1 << 16
     # Every different one, in turn: what is counted was met as long ago as what will be.
     many = BATCH // 10 if large else max(BATCH, workload.shape.hosts, workload.variants)
@@ -245,7 +256,7 @@ def _receive(connection: socket.socket, workload: Workload) -> None:
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m bench.counted", description=__doc__)
-    parser.add_argument("workloads", nargs="+", choices=sorted(WORKLOADS))
+    parser.add_argument("workloads", nargs="+", choices=COUNTED)
     parser.add_argument("--json", type=Path, metavar="FILE", help="for results/steps.json")
     return parser.parse_args()
 

@@ -82,7 +82,10 @@ def main() -> int:
         tempfile.TemporaryDirectory(prefix="fairway-gate-") as folder,
         Arena(Path(folder), install.install({"valgrind"})) as arena,
     ):
-        counts = _count(arena, Path(folder), programs, options)
+        try:
+            counts = _count(arena, Path(folder), programs, options)
+        except counted.WrongError as error:
+            sys.exit(f"gate: {error}")
         sittings = {} if options.counted else _measure(arena, programs, options, errors)
     verdicts = [
         *_say("instructions", counts),

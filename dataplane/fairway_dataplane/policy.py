@@ -77,7 +77,8 @@ class RequestReader:
         if line_end > self._target_bytes:
             return Reason.TARGET_TOO_LONG
         block = head[line_end:-4]
-        lines = block.split(b"\r\n")
+        # No more than tell that there are too many: a block has room for thousands.
+        lines = block.split(b"\r\n", self._headers + 1)
         if len(lines) > self._headers + 1 or (
             len(block) > self._line_bytes and max(map(len, lines)) > self._line_bytes
         ):

@@ -9,8 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
 from fairway_dataplane.tls.certificates import not_after
@@ -35,6 +34,7 @@ from tests.fairway_dataplane.tls.conftest import (
     certificates,
     contexts,
     server_names,
+    signed_like,
 )
 
 
@@ -185,21 +185,7 @@ def test_a_bad_certificate_is_refused_alone_and_its_last_good_form_serves(
 
 
 def test_a_weak_key_is_refused() -> None:
-    weak = rsa.generate_private_key(public_exponent=65537, key_size=1024)
-    leaf = x509.load_pem_x509_certificate(SHOP.chain)
-    signed = (
-        x509.CertificateBuilder()
-        .subject_name(leaf.subject)
-        .issuer_name(leaf.subject)
-        .public_key(weak.public_key())
-        .serial_number(1)
-        .not_valid_before(leaf.not_valid_before_utc)
-        .not_valid_after(leaf.not_valid_after_utc)
-        .sign(weak, hashes.SHA256())
-    )
-    bad = Certificate(
-        chain=signed.public_bytes(serialization.Encoding.PEM), key=SecretBytes(pem(weak))
-    )
+    bad = signed_like(SHOP, rsa.generate_private_key(public_exponent=65537, key_size=1024))
 
     noted: list[tuple[CertificateId, str]] = []
     build_contexts(no_contexts(SHOP, built(noted), strict=False), certificates(weak=bad))
