@@ -28,7 +28,7 @@ from fairway_dataplane.link import (
     link_to_worker,
 )
 from fairway_dataplane.store import Stored
-from fairway_dataplane.tally import Tally
+from fairway_dataplane.tally import Report
 from fairway_snapshot.protocol import Ack, Nack, PublisherSession, SnapshotHistory
 
 START_LIMIT_SECONDS = 30.0
@@ -55,7 +55,7 @@ class Child:
         self.slot = slot
         self.born = asyncio.get_running_loop().time()
         self.gone = asyncio.Event()
-        self.tally: Tally | None = None
+        self.report: Report | None = None
         """What it had counted when it was last asked."""
         self._process = process
         self._link = link_to_worker(self._receive, self._hang_up)
@@ -64,7 +64,7 @@ class Child:
         self._verdict: asyncio.Future[str | None] | None = None
         self._asked = 0
         self._scrapes: dict[int, asyncio.Future[Scraped]] = {}
-        self._parts: dict[int, Tally] = {}
+        self._rows: dict[int, list[bytes]] = {}
         self._reaper = asyncio.create_task(self._reap(), name=f"reap {process.pid}")
 
     def __repr__(self) -> str:
@@ -172,19 +172,14 @@ class Child:
                 if self._verdict is not None and not self._verdict.done():
                     self._verdict.set_result(message.reason if isinstance(message, Nack) else None)
             case Counted():
-                parts = self._parts.setdefault(message.id, Tally())
-                parts.routes.update(message.routes)
-                parts.backends.update(message.backends)
+                self._rows.setdefault(message.id, []).append(message.rows)
             case Scraped():
-                parts = self._parts.pop(message.id, Tally())
-                message.tally.routes.update(parts.routes)
-                message.tally.backends.update(parts.backends)
-                self.tally = message.tally
+                self.report = Report(message.tally, self._rows.pop(message.id, ()))
                 waiting = self._scrapes.get(message.id)
                 if waiting is not None and not waiting.done():
                     waiting.set_result(message)
             case Drained():
-                self.tally = message.tally
+                self.report = Report(message.tally, self._rows.pop(0, ()))
 
     def _hang_up(self) -> None:
         # A worker closes its end only by ending; one that lives on without it cannot be told

@@ -22,9 +22,9 @@ NEVER = math.inf
 
 _LOOK_TICKS = 10
 
-_EFFORT = 1024
+_EFFORT = 256
 _EXPIRY_EFFORT = 16
-"""Of looking at one that expires, where one that does not is 1: the loop stands for about 2 ms."""
+"""Of looking at one that expires, where one that does not is 1: the loop stands for half a ms."""
 
 LOOK_SECONDS = _LOOK_TICKS * TICK_SECONDS
 """Nothing watched goes unlooked at for longer; see :meth:`Clock.hasten`."""

@@ -15,7 +15,7 @@ serving traffic.
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Coroutine, Iterator, Sequence
+from collections.abc import Callable, Coroutine, Generator, Iterator, Sequence
 from time import monotonic
 from typing import Any
 
@@ -25,8 +25,9 @@ from fairway_dataplane.child import Child, ChildGoneError, spawn
 from fairway_dataplane.config import DataplaneConfig
 from fairway_dataplane.link import Configure, Door
 from fairway_dataplane.ports import Pair
+from fairway_dataplane.slices import in_slices
 from fairway_dataplane.store import Stored
-from fairway_dataplane.tally import Tally
+from fairway_dataplane.tally import Report, Tally
 from fairway_dataplane.tls.tickets import new_ticket_keys
 from fairway_snapshot.protocol import SnapshotHistory
 
@@ -192,17 +193,17 @@ class Crew:
                 child.kill()
             await asyncio.gather(*(child.gone.wait() for child in self._all))
 
-    async def tallies(self, limit_seconds: float) -> list[Tally]:
-        """Return the tally of every worker; of one that is busy, its last known one."""
+    async def reports(self, limit_seconds: float) -> list[Report]:
+        """Return what every worker has counted; of one that is busy, what is known."""
         children = list(self._all)
         await asyncio.gather(
             *(child.scrape(limit_seconds) for child in children), return_exceptions=True
         )
-        return self.known_tallies()
+        return self.known_reports()
 
-    def known_tallies(self) -> list[Tally]:
-        """Return the tally of every worker as it was a few seconds ago at most."""
-        return [child.tally for child in self._all if child.tally is not None]
+    def known_reports(self) -> list[Report]:
+        """Return what every worker had counted a few seconds ago at most."""
+        return [child.report for child in self._all if child.report is not None]
 
     async def describe(
         self, limit_seconds: float, *, connections: int = 0, backends: int = 0, backend: str = ""
@@ -366,9 +367,11 @@ class Crew:
     async def _bury(self, child: Child) -> None:
         """Take the last counts of a worker that ends."""
         await child.gone.wait()
+        last = await in_slices(_last(child))
+        # Both at once: a scrape finds its counts here or there, and not twice.
         self._all.discard(child)
-        if child.tally is not None:
-            self._retire(child.tally)
+        if last is not None:
+            self._retire(last)
 
     def _stand_in(self) -> None:
         """Give every slot that nobody accepts for to a neighbour."""
@@ -431,6 +434,11 @@ class Crew:
         self._tasks.discard(task)
         if not task.cancelled() and task.exception() is not None and not self._failed.done():
             self._failed.set_exception(task.exception() or RuntimeError("unreachable"))
+
+
+def _last(child: Child) -> Generator[None, None, Tally | None]:
+    """Return the last counts of a worker that is gone, if it ever told any."""
+    return None if child.report is None else (yield from child.report.read_in_steps())
 
 
 async def _ask(children: Sequence[Child], target: Stored) -> str | None:

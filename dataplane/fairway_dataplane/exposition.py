@@ -10,7 +10,7 @@ https://prometheus.io/docs/instrumenting/exposition_formats/#text-based-format
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import chain
+from itertools import accumulate, chain
 from typing import TypeAlias
 
 from fairway_dataplane.tally import Histogram
@@ -86,19 +86,19 @@ def _buckets(
     name: str, labels: Values, bounds: Sequence[float], rows: Iterable[tuple[Values, Histogram]]
 ) -> Iterator[str]:
     edges = [f'le="{bound}"' for bound in (*bounds, "+Inf")]
+    form = "".join(f"{name}_bucket{{%s{edge}%s}} %d.0\n" for edge in edges)
+    form += f"{name}_count%s %d.0\n{name}_sum%s %s\n"
     for values, found in rows:
         pairs = _pairs(labels, values)
         # Sorted by name, as the pairs are.
         before = "".join(f"{pair}," for pair in pairs if pair < "le")
         after = "".join(f",{pair}" for pair in pairs if pair >= "le")
-        lines: list[str] = []
-        seen = 0
-        for edge, count in zip(edges, found.counts, strict=True):
-            seen += count
-            lines.append(f"{name}_bucket{{{before}{edge}{after}}} {seen}.0\n")
         shown = f"{{{','.join(pairs)}}}" if pairs else ""
-        lines.append(f"{name}_count{shown} {seen}.0\n{name}_sum{shown} {found.sum_seconds}\n")
-        yield "".join(lines)
+        fields: list[str | int | float] = []
+        seen = 0
+        for seen in accumulate(found.counts):
+            fields += before, after, seen
+        yield form % (*fields, shown, seen, shown, found.sum_seconds)
 
 
 def _pairs(labels: Values, values: Values) -> list[str]:

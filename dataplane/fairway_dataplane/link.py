@@ -16,7 +16,7 @@ import msgspec
 
 from fairway_dataplane.config import DataplaneConfig
 from fairway_dataplane.ports import Scheme
-from fairway_dataplane.tally import BackendTally, RouteTally, Tally, decode_row, encode_row
+from fairway_dataplane.tally import Tally, decode_row, encode_row
 from fairway_dataplane.tls.tickets import TicketSecret
 from fairway_snapshot.protocol import Ack, Commit, Hello, Message, Nack, Nodes
 
@@ -97,8 +97,9 @@ class Counted(msgspec.Struct, frozen=True, kw_only=True, tag="counted"):
     """
 
     id: int
-    routes: dict[str, RouteTally]
-    backends: dict[str, BackendTally]
+    """That of the :class:`Scrape`; 0 before :class:`Drained`."""
+    rows: bytes
+    """:meth:`~fairway_dataplane.tally.Rows.packed`."""
 
 
 class Scraped(msgspec.Struct, frozen=True, kw_only=True, tag="scraped"):
@@ -112,7 +113,7 @@ class Scraped(msgspec.Struct, frozen=True, kw_only=True, tag="scraped"):
 
 
 class Drained(msgspec.Struct, frozen=True, kw_only=True, tag="drained"):
-    """The last message of a worker."""
+    """The last message of a worker; its routes and backends came as :class:`Counted`."""
 
     tally: Tally
 

@@ -20,7 +20,7 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import structlog
@@ -42,7 +42,7 @@ from fairway_dataplane.ports import Pair, PortTakenError, bind_alone, bind_pairs
 from fairway_dataplane.slices import in_slices
 from fairway_dataplane.store import SnapshotStore, Stored, UnusableSnapshotError
 from fairway_dataplane.subscriber import Subscriber
-from fairway_dataplane.tally import MATCH_SECONDS, Tally
+from fairway_dataplane.tally import MATCH_SECONDS, Report, Tally
 from fairway_dataplane.tls.certificates import not_after
 from fairway_dataplane.tls.client import ClientContexts
 from fairway_dataplane.tls.serving import RUSTLS
@@ -69,6 +69,13 @@ thousand routes, and endpoints may change ten times a second: workers need that 
 STORE_AGAIN_SECONDS = 5.0
 """After the state directory could not be written: it may be full for a moment only."""
 
+SWITCH_SECONDS = 0.0005
+"""
+How long a thread that waits for the interpreter lets another one have it. What comes from the
+operator passes through gRPC's thread, and each of Python's usual 5 ms, several to an edit, would
+be added while a snapshot is stored or a scrape answered.
+"""
+
 SLOW_MATCH_SECONDS = 50e-6
 ROUTER_SECONDS = 60.0
 ROUTER_SAMPLES = 100
@@ -85,6 +92,7 @@ def run_dataplane(config: DataplaneConfig) -> int:
     Must be called in the main thread of a process that does nothing else.
     """
     configure_logs(config.log_format)
+    sys.setswitchinterval(SWITCH_SECONDS)
     # gRPC would write its own lines to stderr; what they tell is in the reason that we log.
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     _allow_descriptors()
@@ -199,9 +207,9 @@ class Supervisor:
 
     async def readings(self) -> Readings:
         """Return what a scrape shows."""
-        tallies = await self._crew.tallies(SCRAPE_LIMIT_SECONDS)
+        reports = await self._crew.reports(SCRAPE_LIMIT_SECONDS)
         # After that: a worker that ended meanwhile is among those that are gone.
-        tally = await in_slices(sum_in_steps([self._gone, *tallies]))
+        tally = await in_slices(_total_in_steps(self._gone, reports))
         served = self._crew.current
         return Readings(
             tally=tally,
@@ -319,7 +327,8 @@ class Supervisor:
         before = Tally().match.counts
         while True:
             await asyncio.sleep(ROUTER_SECONDS)
-            counts = matches([self._gone, *self._crew.known_tallies()])
+            known = [report.tally for report in self._crew.known_reports()]
+            counts = matches([self._gone, *known])
             fresh = [now - then for now, then in zip(counts, before, strict=True)]
             before = counts
             if sum(fresh) >= ROUTER_SAMPLES:
@@ -354,6 +363,15 @@ class Supervisor:
                 route.name for host in served.snapshot.hosts.values() for route in host.routes
             }
             self._gone.keep(routes=routes, backends=served.snapshot.backends)
+
+
+def _total_in_steps(gone: Tally, reports: Sequence[Report]) -> Generator[None, None, Tally]:
+    """Return what all workers have counted, those that are gone and those that report."""
+    tallies = [gone]
+    for report in reports:
+        tally = yield from report.read_in_steps()
+        tallies.append(tally)
+    return (yield from sum_in_steps(tallies))
 
 
 def _allow_descriptors() -> None:

@@ -4,9 +4,10 @@ What one worker has counted since it started.
 Plain numbers that one event loop owns: ``+= 1`` needs no lock there. The
 supervisor asks for a tally, adds those of its workers up and shows them as
 metrics; nothing here knows of that. A tally is sent as msgpack, so it is made
-of structs, histograms and dicts only. Names of routes and backends outlive the
-tables that hold them, so that a counter never goes backwards while its route
-lives.
+of structs, histograms and dicts only; it is asked for more often than anybody
+reads it, so what it says of routes and backends stays packed until then. Names
+of routes and backends outlive the tables that hold them, so that a counter
+never goes backwards while its route lives.
 
 Histograms lie in :mod:`~fairway_dataplane.pages`, and an ordinary request writes
 to one row of one page and to nothing else.
@@ -14,7 +15,8 @@ to one row of one page and to nothing else.
 
 from array import array
 from bisect import bisect_left
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Generator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Final
 
 import msgspec
@@ -78,6 +80,11 @@ class Histogram:
         return self.page.rows[self.at]
 
     @property
+    def used(self) -> bool:
+        """Whether anything was observed."""
+        return any(self.page.rows[self.at : self.at + self.size])
+
+    @property
     def total(self) -> int:
         """The number of observations."""
         return int(sum(self.page.rows[self.at + 1 : self.at + self.size]))
@@ -100,7 +107,9 @@ class Histogram:
         return made
 
     def __add__(self, other: "Histogram") -> "Histogram":
-        """Return the sum of both."""
+        """Return the sum of both, which may be one of them."""
+        if not other.used:
+            return self
         return Histogram.of([a + b for a, b in zip(self.cells(), other.cells(), strict=True)])
 
     def __eq__(self, other: object) -> bool:
@@ -114,17 +123,22 @@ class Histogram:
         return f"<Histogram {self.total} in {self.sum_seconds:.6f} s>"
 
 
-def encode_row(value: Any) -> list[float]:
-    """Return the form in which a histogram is sent; msgspec asks for what it does not know."""
+def encode_row(value: Any) -> list[float] | int:
+    """
+    Return the form in which a histogram is sent; msgspec asks for what it does not know.
+
+    Of one that counted nothing, the number of its bounds: of ten thousand routes, most
+    are asked for seldom.
+    """
     if isinstance(value, Histogram):
-        return value.cells()
+        return value.cells() if value.used else value.size - 2
     raise NotImplementedError(f"a {type(value).__name__} is no part of a tally")
 
 
 def decode_row(kind: type, value: Any) -> object:
     """Return the histogram that was sent; what is declared as any object stays as it is."""
-    if kind is Histogram and isinstance(value, list):
-        return Histogram.of(value)
+    if kind is Histogram:
+        return Histogram(value) if isinstance(value, int) else Histogram.of(value)
     if kind is object:
         return value
     raise NotImplementedError(f"a {kind.__name__} is no part of a tally")
@@ -239,6 +253,42 @@ class Tally(msgspec.Struct):
         """Forget the routes and backends that are not named."""
         self.routes = {name: found for name, found in self.routes.items() if name in routes}
         self.backends = {name: found for name, found in self.backends.items() if name in backends}
+
+
+class Rows(msgspec.Struct, frozen=True, gc=False):
+    """What some routes and backends have counted."""
+
+    routes: dict[str, RouteTally]
+    backends: dict[str, BackendTally]
+
+    def packed(self) -> bytes:
+        """Return the form in which they are sent and kept until somebody wants to know."""
+        return _PACKER.encode(self)
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What a worker told when it was last asked."""
+
+    tally: Tally
+    """All but the routes and backends."""
+    rows: Sequence[bytes]
+    """These, as :meth:`Rows.packed`."""
+
+    def read_in_steps(self) -> Generator[None, None, Tally]:
+        """Return the whole tally, a new one, and stop after some of its rows."""
+        routes: dict[str, RouteTally] = {}
+        backends: dict[str, BackendTally] = {}
+        for packed in self.rows:
+            rows = _UNPACKER.decode(packed)
+            routes.update(rows.routes)
+            backends.update(rows.backends)
+            yield
+        return msgspec.structs.replace(self.tally, routes=routes, backends=backends)
+
+
+_PACKER: Final = msgspec.msgpack.Encoder(enc_hook=encode_row)
+_UNPACKER: Final = msgspec.msgpack.Decoder(Rows, dec_hook=decode_row)
 
 
 def count(counters: dict[str, int], word: str) -> None:

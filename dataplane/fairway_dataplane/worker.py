@@ -36,7 +36,7 @@ from fairway_dataplane.link import (
     link_to_supervisor,
 )
 from fairway_dataplane.logs import configure_logs
-from fairway_dataplane.slices import in_slices
+from fairway_dataplane.tally import Tally
 from fairway_dataplane.tls.tickets import TicketKeys
 from fairway_dataplane.traffic import Traffic
 from fairway_snapshot.diff import release_in_steps
@@ -134,9 +134,10 @@ class Worker:
 
     async def _commit(self, commit: Commit) -> None:
         """Serve what a commit stands for, and let go of what was served before."""
+        assert self._traffic is not None
         try:
             with _no_collections():
-                offer = await in_slices(self._session.commit_in_steps(commit))
+                offer = await self._traffic.slices.run(self._session.commit_in_steps(commit))
                 await self._apply(offer)
         except CommitRefused as refusal:
             self._link.send(refusal.nack)
@@ -153,7 +154,7 @@ class Worker:
         self._link.send(self._session.accept(offer))
         self._orders.put_nowait(self._traffic.tidy)
         release = release_in_steps(offer.previous, offer.snapshot)
-        self._orders.put_nowait(partial(in_slices, release))
+        self._orders.put_nowait(partial(self._traffic.slices.run, release))
         self._unsettled += changed
         if first or self._unsettled >= SETTLED_LEAVES:
             self._unsettled = 0
@@ -168,9 +169,7 @@ class Worker:
         """Tell what was counted, in parts."""
         traffic = self._traffic
         assert traffic is not None
-        for routes, backends in traffic.counted_in_parts():
-            self._link.send(Counted(id=scrape.id, routes=routes, backends=backends))
-            await asyncio.sleep(0)
+        tally = await self._tell_rows(scrape.id)
         shown: list[dict[str, object]] = []
         if scrape.backends:
             # Of all endpoints of a large cluster at once, requests would notice.
@@ -180,11 +179,19 @@ class Worker:
         self._link.send(
             Scraped(
                 id=scrape.id,
-                tally=msgspec.structs.replace(traffic.tally, routes={}, backends={}),
+                tally=tally,
                 connections=traffic.connections(scrape.connections) if scrape.connections else (),
                 backends=tuple(shown),
             )
         )
+
+    async def _tell_rows(self, scrape: int) -> Tally:
+        """Tell what routes and backends have counted; return what remains to be told."""
+        assert self._traffic is not None
+        for rows in self._traffic.counted_in_parts():
+            self._link.send(Counted(id=scrape, rows=rows.packed()))
+            await asyncio.sleep(0)
+        return msgspec.structs.replace(self._traffic.tally, routes={}, backends={})
 
     def _orphaned(self) -> None:
         """End without a supervisor; nobody accepts after us."""
@@ -204,7 +211,7 @@ class Worker:
         report = await self._traffic.drain(limit_seconds, closing=closing)
         if report.aborted:
             _log.warning("drain_cut_short", finished=report.finished, aborted=report.aborted)
-        self._link.send(Drained(tally=self._traffic.counted()))
+        self._link.send(Drained(tally=await self._tell_rows(0)))
         self.ended.set()
 
 

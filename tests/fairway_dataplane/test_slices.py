@@ -11,13 +11,14 @@ import gc
 import sys
 from collections.abc import Generator, Iterator
 from types import FrameType
+from typing import Any
 
 import pytest
 
 from fairway_dataplane import slices
 from fairway_dataplane.clock import Clock
 from fairway_dataplane.limits import Limits
-from fairway_dataplane.slices import in_slices, let_go
+from fairway_dataplane.slices import Slices, in_slices, let_go
 from fairway_dataplane.table import EMPTY as NO_TABLE
 from fairway_dataplane.table import RoutingTable, build_table, build_table_in_steps
 from fairway_dataplane.tally import Tally
@@ -137,9 +138,9 @@ def test_a_table_is_built_and_the_one_before_let_go_of_in_small_steps(meter: Met
     table = meter.measured(
         build_table_in_steps(before, found, upstreams=upstreams, limits=limits, tally=tally)
     )
-    held: list[object] = [*before.parts(), *found]
+    held: list[list[Any]] = [[*before.parts()], found]
     before = None
-    found.clear()
+    found = []
     meter.measured(let_go(held))
 
     assert isinstance(table, RoutingTable)
@@ -180,3 +181,33 @@ async def test_other_work_has_its_turn_between_two_slices(monkeypatch: pytest.Mo
 
     assert made == "made"
     assert turns == ["step", "other"] * 3
+
+
+async def test_what_follows_at_once_shares_the_moment(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 100.0
+    monkeypatch.setattr(slices, "monotonic", lambda: now)
+    monkeypatch.setattr(slices, "SLICE_SECONDS", 4.0)
+    turns: list[str] = []
+
+    def steps(name: str) -> Generator[None, None, None]:
+        nonlocal now
+        for _ in range(3):
+            now += 1.0
+            turns.append(name)
+            yield
+
+    async def worker() -> None:
+        work = Slices()
+        await work.run(steps("one"))
+        await work.run(steps("two"))
+        turns.append("end")
+
+    async def other() -> None:
+        while turns[-1:] != ["end"]:
+            turns.append("other")
+            await asyncio.sleep(0)
+
+    await asyncio.gather(worker(), other())
+
+    # The first step begins a moment; then four go into each, of whatever piece.
+    assert turns == ["one", "other", "one", "one", "two", "two", "other", "two", "end"]

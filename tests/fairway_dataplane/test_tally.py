@@ -1,4 +1,4 @@
-"""Rows of counters: handed on when their owner ends, and not before."""
+"""Rows of counters: handed on when their owner ends, and told of a few at a time."""
 
 import gc
 import subprocess
@@ -8,7 +8,8 @@ from collections.abc import Iterator
 import pytest
 
 from fairway_dataplane.pages import Page
-from fairway_dataplane.tally import _SHELF, DURATION_SECONDS, Histogram, Tally
+from fairway_dataplane.tally import _SHELF, DURATION_SECONDS, Histogram, Report, Rows, Tally
+from fairway_snapshot.steps import finished
 
 ROUNDS = 10_000
 
@@ -73,6 +74,37 @@ def test_a_row_of_another_size_is_not_handed_on() -> None:
     assert (large.page, large.at) != place
     again = Histogram(3)
     assert (again.page, again.at) == place
+
+
+def test_what_a_worker_reports_is_read_as_it_counted_it_and_a_part_at_a_time() -> None:
+    tally = Tally(requests=7, bytes_out=90)
+    for number in range(6):
+        route, backend = tally.route(f"a/{number}/0"), tally.backend(f"a/{number}:80")
+        route.others["GET 404"] = number
+        backend.endpoints["in-choice"] = 2
+        for _ in range(number):
+            route.durations.observe(DURATION_SECONDS, 0.02)
+            backend.durations.observe(DURATION_SECONDS, 0.01)
+    names = [(route, backend) for route, backend in zip(tally.routes, tally.backends, strict=True)]
+    rows = [
+        Rows({route: tally.routes[route]}, {backend: tally.backends[backend]}).packed()
+        for route, backend in names
+    ]
+    report = Report(Tally(requests=7, bytes_out=90), rows)
+
+    assert len(list(report.read_in_steps())) == len(rows)
+    assert finished(report.read_in_steps()) == tally
+    # What was never asked for takes next to nothing on its way.
+    assert len(rows[0]) < len(rows[1]) / 2
+
+
+def test_the_sum_with_what_counted_nothing_is_what_counted() -> None:
+    some = Histogram(len(DURATION_SECONDS))
+    some.observe(DURATION_SECONDS, 0.02)
+    nothing = Histogram(len(DURATION_SECONDS))
+    assert some + nothing == nothing + some == some
+    assert (some + some).total == 2
+    assert (nothing.total, nothing.used, some.used) == (0, False, True)
 
 
 def test_the_interpreter_ends_in_silence() -> None:

@@ -247,6 +247,8 @@ class Backend:
         pending = self._breaker.max_pending
         if (pending and self.waiting >= pending) or not self._has_room():
             return False
+        if self._review is not None:
+            self._review.wake()
         Race(self._connector, self, exchange, connect_seconds).start(endpoint)
         return True
 

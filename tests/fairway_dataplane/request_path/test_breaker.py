@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from fairway_dataplane.upstream.review import Review
 from fairway_snapshot.model import (
     Backend,
     BackendId,
@@ -432,14 +433,37 @@ async def test_a_share_without_endpoints_is_refused_and_no_other_share_grows(
     assert {answer.reason for answer in answers} == {"", "no-endpoints"}
 
 
-async def test_nothing_is_left_of_a_backend_that_is_gone(
+def reviews(stage: Stage) -> int:
+    """Return how many backends are looked at."""
+    return sum(isinstance(each, Review) for slot in stage.clock._slots for each in slot)
+
+
+async def test_a_backend_is_looked_at_while_somebody_is_connected_to_it(
     make_stage: "StageMaker", start: StartUpstream
 ) -> None:
+    stage = await make_stage(idle_endpoint_seconds=10.0)
+    serve(stage, await start(answer_ok))
+    for _ in range(2):
+        assert reviews(stage) == 0
+        assert (await stage.ask(GET)).status == 200
+        assert reviews(stage) == 1
+        stage.advance(5.0)
+        assert reviews(stage) == 1
+        stage.advance(10.0)
+
+
+@pytest.mark.parametrize("adaptive", [False, True])
+async def test_nothing_is_left_of_a_backend_that_is_gone(
+    make_stage: "StageMaker",
+    start: StartUpstream,
+    adaptive: bool,  # noqa: FBT001 - a column of the table
+) -> None:
     stage = await make_stage()
-    serve(stage, await start(answer_ok), adaptive_concurrency=True)
-    assert sum(len(slot) for slot in stage.clock._slots) == 1
+    serve(stage, await start(answer_ok), adaptive_concurrency=adaptive)
+    assert (await stage.ask(GET)).status == 200
+    assert reviews(stage) == 1
     stage.upstreams.update(BACKEND, None)
-    assert sum(len(slot) for slot in stage.clock._slots) == 0
+    assert reviews(stage) == 0
 
 
 async def test_a_retry_that_finds_nobody_makes_room(make_stage: "StageMaker") -> None:
