@@ -69,6 +69,18 @@ def built() -> Path:
     return folder
 
 
+def restart() -> None:
+    """
+    Run this program anew as a release runs, unless it does: with the compiled build.
+
+    Returns only then. Raises :class:`NoCompilerError`.
+    """
+    folder = str(built())
+    if os.environ.get("PYTHONPATH") != folder:
+        command = [sys.executable, *sys.orig_argv[1:]]
+        os.execve(sys.executable, command, {**os.environ, "PYTHONPATH": folder})
+
+
 def _compiler() -> str:
     """Return what the compilers say they are."""
     command = (os.environ.get("CC") or sysconfig.get_config_var("CC") or "cc").split()
