@@ -28,7 +28,8 @@ from fairway_dataplane.link import (
     link_to_worker,
 )
 from fairway_dataplane.store import Stored
-from fairway_dataplane.tally import Report
+from fairway_dataplane.tally import unpacked
+from fairway_dataplane.totals import Report
 from fairway_snapshot.protocol import Ack, Nack, PublisherSession, SnapshotHistory
 
 START_LIMIT_SECONDS = 30.0
@@ -174,12 +175,12 @@ class Child:
             case Counted():
                 self._rows.setdefault(message.id, []).append(message.rows)
             case Scraped():
-                self.report = Report(message.tally, self._rows.pop(message.id, ()))
+                self.report = Report(unpacked(message.counts), self._rows.pop(message.id, ()))
                 waiting = self._scrapes.get(message.id)
                 if waiting is not None and not waiting.done():
                     waiting.set_result(message)
             case Drained():
-                self.report = Report(message.tally, self._rows.pop(0, ()))
+                self.report = Report(unpacked(message.counts), self._rows.pop(0, ()))
 
     def _hang_up(self) -> None:
         # A worker closes its end only by ending; one that lives on without it cannot be told

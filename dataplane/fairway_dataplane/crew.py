@@ -15,7 +15,7 @@ serving traffic.
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Coroutine, Generator, Iterator, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from time import monotonic
 from typing import Any
 
@@ -25,10 +25,10 @@ from fairway_dataplane.child import Child, ChildGoneError, spawn
 from fairway_dataplane.config import DataplaneConfig
 from fairway_dataplane.link import Configure, Door
 from fairway_dataplane.ports import Pair
-from fairway_dataplane.slices import in_slices
 from fairway_dataplane.store import Stored
-from fairway_dataplane.tally import Report, Tally
+from fairway_dataplane.tally import unpacked
 from fairway_dataplane.tls.tickets import new_ticket_keys
+from fairway_dataplane.totals import Report
 from fairway_snapshot.protocol import SnapshotHistory
 
 QUICK_DEATH_SECONDS = 10.0
@@ -81,9 +81,9 @@ class Crew:
     """All workers, and the snapshot that every one of them serves."""
 
     def __init__(
-        self, config: DataplaneConfig, pairs: Sequence[Pair], retire: Callable[[Tally], None]
+        self, config: DataplaneConfig, pairs: Sequence[Pair], retire: Callable[[Report], None]
     ) -> None:
-        """``retire`` takes the last tally of each worker that is gone."""
+        """``retire`` takes the last report of each worker that is gone."""
         self.current: Stored | None = None
         """What is served; None before the first snapshot."""
         self.open = False
@@ -226,8 +226,9 @@ class Crew:
             except (ChildGoneError, TimeoutError) as error:
                 row["problem"] = str(error) or "busy"
             else:
-                row["connections_open"] = found.tally.connections_open
-                row["requests_active"] = found.tally.requests_active
+                counts = unpacked(found.counts)
+                row["connections_open"] = counts.connections_open
+                row["requests_active"] = counts.requests_active
                 if connections:
                     row["connections"] = found.connections
                 if backends:
@@ -367,11 +368,9 @@ class Crew:
     async def _bury(self, child: Child) -> None:
         """Take the last counts of a worker that ends."""
         await child.gone.wait()
-        last = await in_slices(_last(child))
-        # Both at once: a scrape finds its counts here or there, and not twice.
         self._all.discard(child)
-        if last is not None:
-            self._retire(last)
+        if child.report is not None:
+            self._retire(child.report)
 
     def _stand_in(self) -> None:
         """Give every slot that nobody accepts for to a neighbour."""
@@ -434,11 +433,6 @@ class Crew:
         self._tasks.discard(task)
         if not task.cancelled() and task.exception() is not None and not self._failed.done():
             self._failed.set_exception(task.exception() or RuntimeError("unreachable"))
-
-
-def _last(child: Child) -> Generator[None, None, Tally | None]:
-    """Return the last counts of a worker that is gone, if it ever told any."""
-    return None if child.report is None else (yield from child.report.read_in_steps())
 
 
 async def _ask(children: Sequence[Child], target: Stored) -> str | None:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from itertools import accumulate, chain
 from typing import TypeAlias
 
-from fairway_dataplane.tally import Histogram
+from fairway_dataplane.tally import Cells
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
@@ -53,7 +53,7 @@ def histogram(
     name: str,
     text: str,
     bounds: Sequence[float],
-    rows: Iterable[tuple[Values, Histogram]],
+    rows: Iterable[tuple[Values, Cells]],
     labels: Values = (),
 ) -> Family:
     """Return observations by bucket, and their number and sum."""
@@ -83,22 +83,24 @@ def _plain(name: str, labels: Values, rows: Iterable[tuple[Values, float]]) -> I
 
 
 def _buckets(
-    name: str, labels: Values, bounds: Sequence[float], rows: Iterable[tuple[Values, Histogram]]
+    name: str, labels: Values, bounds: Sequence[float], rows: Iterable[tuple[Values, Cells]]
 ) -> Iterator[str]:
     edges = [f'le="{bound}"' for bound in (*bounds, "+Inf")]
     form = "".join(f"{name}_bucket{{%s{edge}%s}} %d.0\n" for edge in edges)
     form += f"{name}_count%s %d.0\n{name}_sum%s %s\n"
-    for values, found in rows:
+    nothing = (0.0,) * (len(edges) + 1)
+    for values, cells in rows:
         pairs = _pairs(labels, values)
         # Sorted by name, as the pairs are.
         before = "".join(f"{pair}," for pair in pairs if pair < "le")
         after = "".join(f",{pair}" for pair in pairs if pair >= "le")
         shown = f"{{{','.join(pairs)}}}" if pairs else ""
-        fields: list[str | int | float] = []
-        seen = 0
-        for seen in accumulate(found.counts):
+        seconds, *counts = cells or nothing
+        fields: list[str | float] = []
+        seen = 0.0
+        for seen in accumulate(counts):
             fields += before, after, seen
-        yield form % (*fields, shown, seen, shown, found.sum_seconds)
+        yield form % (*fields, shown, seen, shown, seconds)
 
 
 def _pairs(labels: Values, values: Values) -> list[str]:

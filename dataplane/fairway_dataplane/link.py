@@ -16,7 +16,6 @@ import msgspec
 
 from fairway_dataplane.config import DataplaneConfig
 from fairway_dataplane.ports import Scheme
-from fairway_dataplane.tally import Tally, decode_row, encode_row
 from fairway_dataplane.tls.tickets import TicketSecret
 from fairway_snapshot.protocol import Ack, Commit, Hello, Message, Nack, Nodes
 
@@ -99,15 +98,15 @@ class Counted(msgspec.Struct, frozen=True, kw_only=True, tag="counted"):
     id: int
     """That of the :class:`Scrape`; 0 before :class:`Drained`."""
     rows: bytes
-    """:meth:`~fairway_dataplane.tally.Rows.packed`."""
+    """:meth:`~fairway_dataplane.tally.Tally.packed_rows`."""
 
 
 class Scraped(msgspec.Struct, frozen=True, kw_only=True, tag="scraped"):
     """The end of the answer to :class:`Scrape`."""
 
     id: int
-    tally: Tally
-    """All but the routes and backends, which :class:`Counted` told of."""
+    counts: bytes
+    """:meth:`~fairway_dataplane.tally.Tally.packed`; :class:`Counted` told of the rest."""
     connections: tuple[dict[str, object], ...]
     backends: tuple[dict[str, object], ...] = ()
 
@@ -115,7 +114,7 @@ class Scraped(msgspec.Struct, frozen=True, kw_only=True, tag="scraped"):
 class Drained(msgspec.Struct, frozen=True, kw_only=True, tag="drained"):
     """The last message of a worker; its routes and backends came as :class:`Counted`."""
 
-    tally: Tally
+    counts: bytes
 
 
 Downward: TypeAlias = Configure | Nodes | Commit | Open | Shut | Drain | Scrape
@@ -137,7 +136,7 @@ class Link(asyncio.Protocol, Generic[Received, Sent]):
         self._decode = decode
         self._on_message = on_message
         self._on_close = on_close
-        self._encode = msgspec.msgpack.Encoder(enc_hook=encode_row).encode
+        self._encode = msgspec.msgpack.Encoder().encode
         self._transport: asyncio.Transport | None = None
         self._buffer = bytearray()
 
@@ -197,7 +196,7 @@ def link_to_worker(
     on_message: Callable[[Upward], None], on_close: Callable[[], None]
 ) -> Link[Upward, Downward | Message]:
     """Return the supervisor's end, not connected yet."""
-    return Link(msgspec.msgpack.Decoder(Upward, dec_hook=decode_row).decode, on_message, on_close)
+    return Link(msgspec.msgpack.Decoder(Upward).decode, on_message, on_close)
 
 
 def link_to_supervisor(

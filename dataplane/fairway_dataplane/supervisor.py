@@ -20,7 +20,7 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import structlog
@@ -30,25 +30,20 @@ from fairway_dataplane.config import DataplaneConfig, config_from_env
 from fairway_dataplane.crew import Crew
 from fairway_dataplane.exchange import COMPILED
 from fairway_dataplane.logs import configure_logs
-from fairway_dataplane.metrics import (
-    Readings,
-    matches,
-    percentile,
-    retired,
-    sum_in_steps,
-    sum_of,
-)
+from fairway_dataplane.metrics import Readings, percentile
 from fairway_dataplane.ports import Pair, PortTakenError, bind_alone, bind_pairs
 from fairway_dataplane.slices import in_slices
 from fairway_dataplane.store import SnapshotStore, Stored, UnusableSnapshotError
 from fairway_dataplane.subscriber import Subscriber
-from fairway_dataplane.tally import MATCH_SECONDS, Report, Tally
+from fairway_dataplane.tally import MATCH_SECONDS
 from fairway_dataplane.tls.certificates import not_after
 from fairway_dataplane.tls.client import ClientContexts
 from fairway_dataplane.tls.serving import RUSTLS
+from fairway_dataplane.totals import Report, Totals, add_in_steps, together
 from fairway_snapshot.digest import short
 from fairway_snapshot.model import Certificate
 from fairway_snapshot.protocol import Offer, SubscriberSession
+from fairway_snapshot.steps import finished
 from fairway_snapshot.tree import Snapshot
 
 SCRAPE_LIMIT_SECONDS = 1.0
@@ -76,6 +71,12 @@ operator passes through gRPC's thread, and each of Python's usual 5 ms, several 
 be added while a snapshot is stored or a scrape answered.
 """
 
+YOUNGEST_THRESHOLD = 20_000
+"""
+Allocations before the collector looks at the young ones: the counters of ten thousand routes,
+of which a scrape makes a sum, are no garbage, and to look at them again and again took longer.
+"""
+
 SLOW_MATCH_SECONDS = 50e-6
 ROUTER_SECONDS = 60.0
 ROUTER_SAMPLES = 100
@@ -93,6 +94,7 @@ def run_dataplane(config: DataplaneConfig) -> int:
     """
     configure_logs(config.log_format)
     sys.setswitchinterval(SWITCH_SECONDS)
+    gc.set_threshold(YOUNGEST_THRESHOLD, 20, 50)
     # gRPC would write its own lines to stderr; what they tell is in the reason that we log.
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     _allow_descriptors()
@@ -140,7 +142,7 @@ class Supervisor:
 
     def __init__(self, config: DataplaneConfig, pairs: Sequence[Pair]) -> None:
         self._config = config
-        self._gone = Tally()
+        self._gone = Totals()
         self._crew = Crew(config, pairs, self._retire)
         self._store = _open_store(config.state_directory)
         self._rejected = {"verify": 0, "apply": 0, "store": 0}
@@ -209,10 +211,10 @@ class Supervisor:
         """Return what a scrape shows."""
         reports = await self._crew.reports(SCRAPE_LIMIT_SECONDS)
         # After that: a worker that ended meanwhile is among those that are gone.
-        tally = await in_slices(_total_in_steps(self._gone, reports))
+        totals = await in_slices(add_in_steps(self._gone, reports))
         served = self._crew.current
         return Readings(
-            tally=tally,
+            totals=totals,
             digest="" if served is None else short(served.snapshot.root),
             sequence=0 if served is None else served.position.sequence,
             applied_at=self._applied_at,
@@ -324,11 +326,13 @@ class Supervisor:
 
     async def _watch_router(self) -> None:
         """Warn when finding a route has become slow; users' expressions can do that."""
-        before = Tally().match.counts
+        nothing = (0.0,) * (len(MATCH_SECONDS) + 1)
+        before = nothing
         while True:
             await asyncio.sleep(ROUTER_SECONDS)
-            known = [report.tally for report in self._crew.known_reports()]
-            counts = matches([self._gone, *known])
+            known = (report.counts.match for report in self._crew.known_reports())
+            # The first cell is the sum of their times.
+            counts = together((self._gone.counts.match, *known))[1:] or nothing
             fresh = [now - then for now, then in zip(counts, before, strict=True)]
             before = counts
             if sum(fresh) >= ROUTER_SAMPLES:
@@ -355,23 +359,15 @@ class Supervisor:
         await self._crew.drain(self._config.drain_seconds)
         _log.info("stopped")
 
-    def _retire(self, tally: Tally) -> None:
-        self._gone = sum_of([self._gone, retired(tally)])
+    def _retire(self, report: Report) -> None:
+        gone = finished(add_in_steps(self._gone, [report])).lasting()
         served = self._crew.current
         if served is not None:
             routes = {
                 route.name for host in served.snapshot.hosts.values() for route in host.routes
             }
-            self._gone.keep(routes=routes, backends=served.snapshot.backends)
-
-
-def _total_in_steps(gone: Tally, reports: Sequence[Report]) -> Generator[None, None, Tally]:
-    """Return what all workers have counted, those that are gone and those that report."""
-    tallies = [gone]
-    for report in reports:
-        tally = yield from report.read_in_steps()
-        tallies.append(tally)
-    return (yield from sum_in_steps(tallies))
+            gone = gone.kept(routes=routes, backends=served.snapshot.backends)
+        self._gone = gone
 
 
 def _allow_descriptors() -> None:

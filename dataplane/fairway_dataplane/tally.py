@@ -3,21 +3,22 @@ What one worker has counted since it started.
 
 Plain numbers that one event loop owns: ``+= 1`` needs no lock there. The
 supervisor asks for a tally, adds those of its workers up and shows them as
-metrics; nothing here knows of that. A tally is sent as msgpack, so it is made
-of structs, histograms and dicts only; it is asked for more often than anybody
-reads it, so what it says of routes and backends stays packed until then. Names
-of routes and backends outlive the tables that hold them, so that a counter
-never goes backwards while its route lives.
+metrics; nothing here knows of that. Names of routes and backends outlive the
+tables that hold them, so that a counter never goes backwards while its route
+lives.
+
+Everything that is counted has two forms with the same fields: the one that is
+written to, whose histograms are a :class:`Histogram`, and the one that is read,
+where they are :data:`Cells`. In between it is bytes, and stays so until somebody
+reads it: it is asked for more often than that.
 
 Histograms lie in :mod:`~fairway_dataplane.pages`, and an ordinary request writes
 to one row of one page and to nothing else.
 """
 
-from array import array
 from bisect import bisect_left
-from collections.abc import Callable, Collection, Generator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Final
+from collections.abc import Callable, Collection, Mapping
+from typing import Any, Final, Generic, TypeAlias, TypeVar
 
 import msgspec
 
@@ -36,6 +37,9 @@ MATCH_SECONDS: tuple[float, ...] = (
 
 USUAL: Final = "GET 200"
 """The answer that is not counted by itself: it is what all others leave of the observations."""
+
+Cells: TypeAlias = tuple[float, ...]
+"""The sum of what a histogram observed, and its counts; empty if it observed nothing."""
 
 _SHELF: Final = Shelf()
 
@@ -80,11 +84,6 @@ class Histogram:
         return self.page.rows[self.at]
 
     @property
-    def used(self) -> bool:
-        """Whether anything was observed."""
-        return any(self.page.rows[self.at : self.at + self.size])
-
-    @property
     def total(self) -> int:
         """The number of observations."""
         return int(sum(self.page.rows[self.at + 1 : self.at + self.size]))
@@ -95,22 +94,10 @@ class Histogram:
         cells[self.at + 1 + bisect_left(bounds, seconds)] += 1.0
         cells[self.at] += seconds
 
-    def cells(self) -> list[float]:
-        """Return the sum and the counts."""
-        return self.page.rows[self.at : self.at + self.size].tolist()
-
-    @classmethod
-    def of(cls, cells: Sequence[float]) -> "Histogram":
-        """Return a histogram of :meth:`cells`, in a row of its own."""
-        made = cls(len(cells) - 2)
-        made.page.rows[made.at : made.at + made.size] = array("d", cells)
-        return made
-
-    def __add__(self, other: "Histogram") -> "Histogram":
-        """Return the sum of both, which may be one of them."""
-        if not other.used:
-            return self
-        return Histogram.of([a + b for a, b in zip(self.cells(), other.cells(), strict=True)])
+    def cells(self) -> Cells:
+        """Return what was observed, to be read; of ten thousand routes, most observed nothing."""
+        cells = tuple(self.page.rows[self.at : self.at + self.size])
+        return cells if any(cells) else ()
 
     def __eq__(self, other: object) -> bool:
         """Compare what was counted."""
@@ -123,45 +110,22 @@ class Histogram:
         return f"<Histogram {self.total} in {self.sum_seconds:.6f} s>"
 
 
-def encode_row(value: Any) -> list[float] | int:
-    """
-    Return the form in which a histogram is sent; msgspec asks for what it does not know.
-
-    Of one that counted nothing, the number of its bounds: of ten thousand routes, most
-    are asked for seldom.
-    """
-    if isinstance(value, Histogram):
-        return value.cells() if value.used else value.size - 2
-    raise NotImplementedError(f"a {type(value).__name__} is no part of a tally")
+_H = TypeVar("_H", Histogram, Cells)
 
 
-def decode_row(kind: type, value: Any) -> object:
-    """Return the histogram that was sent; what is declared as any object stays as it is."""
-    if kind is Histogram:
-        return Histogram(value) if isinstance(value, int) else Histogram.of(value)
-    if kind is object:
-        return value
-    raise NotImplementedError(f"a {kind.__name__} is no part of a tally")
-
-
-class RouteTally(msgspec.Struct, gc=False):
+class RouteCounts(msgspec.Struct, Generic[_H], gc=False):
     """Requests of one route."""
 
     others: dict[str, int]
     """Completed requests by ``METHOD code``, but for those of :data:`USUAL`."""
-    durations: Histogram
+    durations: _H
     """From the last byte of the request's head to the last byte of the answer, of each."""
 
-    def answers(self) -> Mapping[str, int]:
-        """Return completed requests by ``METHOD code``."""
-        usual = self.durations.total - sum(self.others.values())
-        return {USUAL: usual, **self.others} if usual else self.others
 
-
-class BackendTally(msgspec.Struct, gc=False):
+class BackendCounts(msgspec.Struct, Generic[_H], gc=False):
     """What happened towards one backend."""
 
-    durations: Histogram
+    durations: _H
     """From the request's head sent to the answer's head received."""
     requests: int = 0
     connects: int = 0
@@ -190,9 +154,11 @@ class BackendTally(msgspec.Struct, gc=False):
     """By reason."""
 
 
-class Tally(msgspec.Struct):
-    """Everything that one worker counts."""
+class Counts(msgspec.Struct, Generic[_H], kw_only=True):
+    """What is counted of no route and no backend."""
 
+    match: _H
+    """Time to find a route, sampled."""
     connections_accepted: int = 0
     connections_open: int = 0
     connections_arriving: int = 0
@@ -228,8 +194,20 @@ class Tally(msgspec.Struct):
     """Of heads, response bodies and tunnels, to clients."""
     handshakes: dict[str, int] = msgspec.field(default_factory=dict)
     """TLS handshakes by ``version resumed result``."""
+
+
+class RouteTally(RouteCounts[Histogram], gc=False):
+    """Of one route, as it is counted."""
+
+
+class BackendTally(BackendCounts[Histogram], gc=False):
+    """Of one backend, as it is counted."""
+
+
+class Tally(Counts[Histogram], kw_only=True):
+    """Everything that one worker counts."""
+
     match: Histogram = msgspec.field(default_factory=lambda: Histogram(len(MATCH_SECONDS)))
-    """Time to find a route, sampled."""
     routes: dict[str, RouteTally] = msgspec.field(default_factory=dict)
     backends: dict[str, BackendTally] = msgspec.field(default_factory=dict)
 
@@ -249,46 +227,42 @@ class Tally(msgspec.Struct):
             self.backends[name] = found
         return found
 
-    def keep(self, *, routes: Collection[str], backends: Collection[str]) -> None:
-        """Forget the routes and backends that are not named."""
-        self.routes = {name: found for name, found in self.routes.items() if name in routes}
-        self.backends = {name: found for name, found in self.backends.items() if name in backends}
+    def packed_rows(self, *, routes: Collection[str] = (), backends: Collection[str] = ()) -> bytes:
+        """Return what was counted of these routes and backends, for :func:`unpacked_rows`."""
+        return _PACKER.encode(
+            {
+                "routes": {name: self.routes[name] for name in routes if name in self.routes},
+                "backends": {
+                    name: self.backends[name] for name in backends if name in self.backends
+                },
+            }
+        )
+
+    def packed(self) -> bytes:
+        """Return what was counted of no route and no backend, for :func:`unpacked`."""
+        return _PACKER.encode(msgspec.structs.replace(self, routes={}, backends={}))
 
 
 class Rows(msgspec.Struct, frozen=True, gc=False):
     """What some routes and backends have counted."""
 
-    routes: dict[str, RouteTally]
-    backends: dict[str, BackendTally]
-
-    def packed(self) -> bytes:
-        """Return the form in which they are sent and kept until somebody wants to know."""
-        return _PACKER.encode(self)
+    routes: Mapping[str, RouteCounts[Cells]]
+    backends: Mapping[str, BackendCounts[Cells]]
 
 
-@dataclass(frozen=True, slots=True)
-class Report:
-    """What a worker told when it was last asked."""
-
-    tally: Tally
-    """All but the routes and backends."""
-    rows: Sequence[bytes]
-    """These, as :meth:`Rows.packed`."""
-
-    def read_in_steps(self) -> Generator[None, None, Tally]:
-        """Return the whole tally, a new one, and stop after some of its rows."""
-        routes: dict[str, RouteTally] = {}
-        backends: dict[str, BackendTally] = {}
-        for packed in self.rows:
-            rows = _UNPACKER.decode(packed)
-            routes.update(rows.routes)
-            backends.update(rows.backends)
-            yield
-        return msgspec.structs.replace(self.tally, routes=routes, backends=backends)
+def _pack(value: Any) -> Cells:
+    if isinstance(value, Histogram):
+        return value.cells()
+    raise NotImplementedError(f"a {type(value).__name__} is no part of a tally")
 
 
-_PACKER: Final = msgspec.msgpack.Encoder(enc_hook=encode_row)
-_UNPACKER: Final = msgspec.msgpack.Decoder(Rows, dec_hook=decode_row)
+_PACKER: Final = msgspec.msgpack.Encoder(enc_hook=_pack)
+
+unpacked: Final = msgspec.msgpack.Decoder(Counts[Cells]).decode
+"""Return the counts of :meth:`Tally.packed`."""
+
+unpacked_rows: Final = msgspec.msgpack.Decoder(Rows).decode
+"""Return the rows of :meth:`Tally.packed_rows`."""
 
 
 def count(counters: dict[str, int], word: str) -> None:

@@ -30,7 +30,7 @@ from fairway_dataplane.ports import turn_away
 from fairway_dataplane.proxy import Proxy
 from fairway_dataplane.slices import Slices, let_go
 from fairway_dataplane.table import Tables, build_table_in_steps
-from fairway_dataplane.tally import Rows, Tally
+from fairway_dataplane.tally import Tally
 from fairway_dataplane.tls.certificates import self_signed
 from fairway_dataplane.tls.client import ClientContexts
 from fairway_dataplane.tls.contexts import (
@@ -194,7 +194,7 @@ class Traffic:
             self._forgetting.cancel()
         return report
 
-    def counted_in_parts(self) -> Iterator[Rows]:
+    def counted_in_parts(self) -> Iterator[bytes]:
         """
         Read all gauges, and yield the counters of a few routes and backends at a time.
 
@@ -203,13 +203,12 @@ class Traffic:
         tally = self.tally
         names = list(tally.routes)
         for at in range(0, len(names), COUNTED_AT_ONCE):
-            some = names[at : at + COUNTED_AT_ONCE]
-            yield Rows({name: tally.routes[name] for name in some if name in tally.routes}, {})
+            yield tally.packed_rows(routes=names[at : at + COUNTED_AT_ONCE])
         names = list(tally.backends)
         for at in range(0, len(names), COUNTED_AT_ONCE):
             some = names[at : at + COUNTED_AT_ONCE]
             self._upstreams.measure(some)
-            yield Rows({}, {name: tally.backends[name] for name in some if name in tally.backends})
+            yield tally.packed_rows(backends=some)
         tally.connections_arriving = len(self._listener.arrivals)
         tally.log_lines_dropped = self._access_log.dropped
 

@@ -18,7 +18,6 @@ from collections.abc import Awaitable, Callable, Iterator
 from functools import partial
 from typing import TypeAlias
 
-import msgspec
 import structlog
 import uvloop
 
@@ -36,7 +35,6 @@ from fairway_dataplane.link import (
     link_to_supervisor,
 )
 from fairway_dataplane.logs import configure_logs
-from fairway_dataplane.tally import Tally
 from fairway_dataplane.tls.tickets import TicketKeys
 from fairway_dataplane.traffic import Traffic
 from fairway_snapshot.diff import release_in_steps
@@ -169,7 +167,7 @@ class Worker:
         """Tell what was counted, in parts."""
         traffic = self._traffic
         assert traffic is not None
-        tally = await self._tell_rows(scrape.id)
+        counts = await self._tell_rows(scrape.id)
         shown: list[dict[str, object]] = []
         if scrape.backends:
             # Of all endpoints of a large cluster at once, requests would notice.
@@ -179,19 +177,19 @@ class Worker:
         self._link.send(
             Scraped(
                 id=scrape.id,
-                tally=tally,
+                counts=counts,
                 connections=traffic.connections(scrape.connections) if scrape.connections else (),
                 backends=tuple(shown),
             )
         )
 
-    async def _tell_rows(self, scrape: int) -> Tally:
+    async def _tell_rows(self, scrape: int) -> bytes:
         """Tell what routes and backends have counted; return what remains to be told."""
         assert self._traffic is not None
         for rows in self._traffic.counted_in_parts():
-            self._link.send(Counted(id=scrape, rows=rows.packed()))
+            self._link.send(Counted(id=scrape, rows=rows))
             await asyncio.sleep(0)
-        return msgspec.structs.replace(self._traffic.tally, routes={}, backends={})
+        return self._traffic.tally.packed()
 
     def _orphaned(self) -> None:
         """End without a supervisor; nobody accepts after us."""
@@ -211,7 +209,7 @@ class Worker:
         report = await self._traffic.drain(limit_seconds, closing=closing)
         if report.aborted:
             _log.warning("drain_cut_short", finished=report.finished, aborted=report.aborted)
-        self._link.send(Drained(tally=await self._tell_rows(0)))
+        self._link.send(Drained(counts=await self._tell_rows(0)))
         self.ended.set()
 
 

@@ -11,6 +11,7 @@ from fairway_dataplane import admin
 from fairway_dataplane.admin import COSTLY_AT_ONCE, Status, start_admin
 from fairway_dataplane.metrics import Readings
 from fairway_dataplane.tally import DURATION_SECONDS, Tally
+from tests.fairway_dataplane.counted import totals_of
 
 ROUTES = 3_000
 """More text than any buffer of a socket holds."""
@@ -30,7 +31,7 @@ class Served:
 
     async def readings(self) -> Readings:
         return Readings(
-            tally=self._tally,
+            totals=totals_of(self._tally),
             digest="",
             sequence=0,
             applied_at=0.0,

@@ -44,8 +44,7 @@ async def test_messages_arrive_whole_and_in_order_whatever_their_size() -> None:
     for message in sent:
         supervisor.send(message)
     tally = Tally(requests=3)
-    tally.route("a/b/0").durations.observe((0.5,), 0.2)
-    answer = Scraped(id=7, tally=tally, connections=({"client": "10.0.0.1"},))
+    answer = Scraped(id=7, counts=tally.packed(), connections=({"client": "10.0.0.1"},))
     worker.send(answer)
 
     assert await asyncio.wait_for(up.get(), PATIENCE_SECONDS) == answer
@@ -73,6 +72,6 @@ async def test_a_peer_that_is_not_understood_is_left(nonsense: bytes) -> None:
     theirs.send(nonsense)
 
     await asyncio.wait_for(closed.wait(), PATIENCE_SECONDS)
-    link.send(Scraped(id=1, tally=Tally(), connections=()))  # lost, and harmless
+    link.send(Scraped(id=1, counts=b"", connections=()))  # lost, and harmless
     assert len(told) == 1
     theirs.close()

@@ -1,15 +1,11 @@
 import math
 
 from fairway_dataplane.exposition import PART_SIZE
-from fairway_dataplane.metrics import (
-    Readings,
-    percentile,
-    render,
-    retired,
-    sum_in_steps,
-    sum_of,
-)
+from fairway_dataplane.metrics import Readings, percentile, render
 from fairway_dataplane.tally import DURATION_SECONDS, Tally
+from fairway_dataplane.totals import Totals, add_in_steps
+from fairway_snapshot.steps import finished
+from tests.fairway_dataplane.counted import report_of, totals_of
 
 
 def a_tally(requests: int) -> Tally:
@@ -25,9 +21,9 @@ def a_tally(requests: int) -> Tally:
     return tally
 
 
-def readings_of(tally: Tally) -> Readings:
+def readings_of(totals: Totals) -> Readings:
     return Readings(
-        tally=tally,
+        totals=totals,
         digest="4f1c9a",
         sequence=7,
         applied_at=1000.0,
@@ -38,12 +34,12 @@ def readings_of(tally: Tally) -> Readings:
     )
 
 
-def shown(tally: Tally) -> list[str]:
-    return b"".join(render(readings_of(tally))).decode().splitlines()
+def shown(totals: Totals) -> list[str]:
+    return b"".join(render(readings_of(totals))).decode().splitlines()
 
 
 def test_the_metrics_of_two_workers_are_their_sum() -> None:
-    lines = shown(sum_of([a_tally(2), a_tally(3)]))
+    lines = shown(totals_of(a_tally(2), a_tally(3)))
 
     for line in (
         'fairway_requests_total{code="200",method="GET",route="shop/cart/0"} 5.0',
@@ -65,26 +61,25 @@ def test_the_metrics_of_two_workers_are_their_sum() -> None:
         assert line in lines
 
 
-def test_tallies_are_added_a_route_at_a_time_and_shown_in_parts() -> None:
+def test_what_is_counted_is_shown_in_parts() -> None:
     tally = Tally()
     for number in range(200):
         tally.route(f"shop/{number}/0").others["GET 404"] = 1
         tally.backend(f"shop/{number}:80")
-    assert len(list(sum_in_steps([tally, tally]))) == 2 * (200 + 200)
-    parts = list(render(readings_of(tally)))
+    parts = list(render(readings_of(totals_of(tally))))
     assert len(parts) > 10
     assert max(map(len, parts)) < 2 * PART_SIZE
 
 
 def test_a_worker_that_is_gone_leaves_its_counts_and_not_its_levels() -> None:
-    before = a_tally(2)
+    gone = totals_of(a_tally(2)).lasting()
 
-    lines = shown(sum_of([retired(before), a_tally(1)]))
+    lines = shown(finished(add_in_steps(gone, [report_of(a_tally(1))])))
 
     assert 'fairway_requests_total{code="200",method="GET",route="shop/cart/0"} 3.0' in lines
     assert 'fairway_upstream_connections{backend="shop/cart:80",state="active"} 1.0' in lines
     assert 'fairway_downstream_connections{protocol="http/1.1"} 1.0' in lines
-    assert before == a_tally(2)
+    assert gone == totals_of(a_tally(2)).lasting()
 
 
 def test_a_percentile_is_the_bound_of_its_bucket() -> None:

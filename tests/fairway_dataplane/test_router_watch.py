@@ -12,6 +12,8 @@ from structlog.testing import capture_logs
 from fairway_dataplane import supervisor
 from fairway_dataplane.supervisor import ROUTER_SAMPLES, SLOW_MATCH_SECONDS, Supervisor
 from fairway_dataplane.tally import MATCH_SECONDS, Tally
+from fairway_dataplane.totals import Report, Totals
+from tests.fairway_dataplane.counted import report_of
 
 PATIENCE_SECONDS = 30.0
 
@@ -23,14 +25,14 @@ class Watched:
         self.tally = Tally()
         self.looked = asyncio.Event()
         monkeypatch.setattr(supervisor, "ROUTER_SECONDS", 0.001)
-        crew: Any = SimpleNamespace(known_tallies=self._look)
+        crew: Any = SimpleNamespace(known_reports=self._look)
         self._supervisor = object.__new__(Supervisor)
-        self._supervisor._gone = Tally()
+        self._supervisor._gone = Totals()
         self._supervisor._crew = crew
 
-    def _look(self) -> list[Tally]:
+    def _look(self) -> list[Report]:
         self.looked.set()
-        return [self.tally]
+        return [report_of(self.tally)]
 
     def observe(self, seconds: float, times: int) -> None:
         for _ in range(times):

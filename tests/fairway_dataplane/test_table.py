@@ -245,7 +245,8 @@ def test_who_still_serves_a_forgotten_route_counts_in_its_own_row(site: Site) ->
     assert serving is not None
     assert serving.backend is not None
     site.change(slow__example=None)
-    site.tally.keep(routes=(), backends=())
+    site.tally.routes.clear()
+    site.tally.backends.clear()
     site.upstreams.forget(backend.backend)
     taken = {(serving.page, serving.at)}
     durations = serving.backend.tally.durations

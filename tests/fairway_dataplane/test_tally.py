@@ -1,4 +1,4 @@
-"""Rows of counters: handed on when their owner ends, and told of a few at a time."""
+"""Rows of counters: handed on when their owner ends, and not before."""
 
 import gc
 import subprocess
@@ -8,8 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from fairway_dataplane.pages import Page
-from fairway_dataplane.tally import _SHELF, DURATION_SECONDS, Histogram, Report, Rows, Tally
-from fairway_snapshot.steps import finished
+from fairway_dataplane.tally import _SHELF, DURATION_SECONDS, Histogram, Tally
 
 ROUNDS = 10_000
 
@@ -46,7 +45,8 @@ def test_routes_that_come_and_go_beside_some_that_stay_need_no_more_pages() -> N
             tally.route(name).durations.observe(DURATION_SECONDS, 0.001)
             tally.backend(name).durations.observe(DURATION_SECONDS, 0.001)
             seen_in(pages, tally.route(name).durations, tally.backend(name).durations)
-        tally.keep(routes=staying, backends=staying)
+        for name in going:
+            del tally.routes[name], tally.backends[name]
     # There is one shelf in a process, and what others have left there is used first.
     assert len(pages.keys() - before.keys()) <= 1
     # Each of those that stayed has its own observations, and nobody else's.
@@ -60,7 +60,7 @@ def test_a_new_route_starts_at_nothing() -> None:
     before.observe(DURATION_SECONDS, 0.3)
     place = before.page, before.at
     del before
-    tally.keep(routes=(), backends=())
+    tally.routes.clear()
     after = tally.route("a/two/0").durations
     assert (after.page, after.at) == place, "the row was not handed on"
     assert (after.total, after.sum_seconds) == (0, 0.0)
@@ -74,37 +74,6 @@ def test_a_row_of_another_size_is_not_handed_on() -> None:
     assert (large.page, large.at) != place
     again = Histogram(3)
     assert (again.page, again.at) == place
-
-
-def test_what_a_worker_reports_is_read_as_it_counted_it_and_a_part_at_a_time() -> None:
-    tally = Tally(requests=7, bytes_out=90)
-    for number in range(6):
-        route, backend = tally.route(f"a/{number}/0"), tally.backend(f"a/{number}:80")
-        route.others["GET 404"] = number
-        backend.endpoints["in-choice"] = 2
-        for _ in range(number):
-            route.durations.observe(DURATION_SECONDS, 0.02)
-            backend.durations.observe(DURATION_SECONDS, 0.01)
-    names = [(route, backend) for route, backend in zip(tally.routes, tally.backends, strict=True)]
-    rows = [
-        Rows({route: tally.routes[route]}, {backend: tally.backends[backend]}).packed()
-        for route, backend in names
-    ]
-    report = Report(Tally(requests=7, bytes_out=90), rows)
-
-    assert len(list(report.read_in_steps())) == len(rows)
-    assert finished(report.read_in_steps()) == tally
-    # What was never asked for takes next to nothing on its way.
-    assert len(rows[0]) < len(rows[1]) / 2
-
-
-def test_the_sum_with_what_counted_nothing_is_what_counted() -> None:
-    some = Histogram(len(DURATION_SECONDS))
-    some.observe(DURATION_SECONDS, 0.02)
-    nothing = Histogram(len(DURATION_SECONDS))
-    assert some + nothing == nothing + some == some
-    assert (some + some).total == 2
-    assert (nothing.total, nothing.used, some.used) == (0, False, True)
 
 
 def test_the_interpreter_ends_in_silence() -> None:
