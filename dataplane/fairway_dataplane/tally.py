@@ -74,16 +74,6 @@ class Histogram:
         back(self.page, self.at, self.size)
 
     @property
-    def counts(self) -> list[int]:
-        """The number of observations in each bucket."""
-        return [int(count) for count in self.page.rows[self.at + 1 : self.at + self.size]]
-
-    @property
-    def sum_seconds(self) -> float:
-        """The sum of what was observed."""
-        return self.page.rows[self.at]
-
-    @property
     def total(self) -> int:
         """The number of observations."""
         return int(sum(self.page.rows[self.at + 1 : self.at + self.size]))
@@ -107,7 +97,7 @@ class Histogram:
 
     def __repr__(self) -> str:
         """Show what was counted."""
-        return f"<Histogram {self.total} in {self.sum_seconds:.6f} s>"
+        return f"<Histogram {self.total} in {self.page.rows[self.at]:.6f} s>"
 
 
 _H = TypeVar("_H", Histogram, Cells)

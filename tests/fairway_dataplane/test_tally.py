@@ -63,7 +63,7 @@ def test_a_new_route_starts_at_nothing() -> None:
     tally.routes.clear()
     after = tally.route("a/two/0").durations
     assert (after.page, after.at) == place, "the row was not handed on"
-    assert (after.total, after.sum_seconds) == (0, 0.0)
+    assert (after.total, after.cells()) == (0, ())
 
 
 def test_a_row_of_another_size_is_not_handed_on() -> None:

@@ -6,6 +6,7 @@ them away again. From them come the latency of each endpoint, the ejection of
 one that is far slower than its peers for long enough, and the limit of adaptive
 concurrency. It is woken by the coarse clock and costs no timer. A backend that nobody
 is connected to cannot answer, and sleeps until somebody is: of ten thousand, most do.
+With adaptive concurrency it is not put to sleep again, which would leave a probe half done.
 """
 
 import math
